@@ -1,0 +1,160 @@
+"""CustomResourceDefinitions, made from the models: the models are the only place where a field is defined.
+
+The API server takes structural schemas only: every part has a type, nothing is referred to, and what is unknown is
+pruned. ``default`` is left out on purpose: a default that is written into stored objects can never change.
+"""
+
+from __future__ import annotations
+
+import yaml
+from pydantic import JsonValue
+
+from sluicegate_api.common import GROUP, VERSION, ApiModel
+from sluicegate_api.loadbalancer import LoadBalancer, LoadBalancerSpec
+from sluicegate_api.status import LoadBalancerStatus
+
+Schema = dict[str, JsonValue]
+
+SCHEMA_REVISION = 1
+"""Grows with every change of a schema. An operator does not write to a cluster whose revision is older than its own."""
+REVISION_ANNOTATION = f"{GROUP}/schema-revision"
+
+_DROPPED = frozenset({"default", "title", "additionalProperties", "propertyNames"})
+_ORDER = ("description", "type", "format", "enum", "pattern", "required", "properties")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value in full: a CRD with YAML aliases is hard to read and to review."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
+def custom_resource_definitions() -> tuple[Schema, ...]:
+    """All CRDs of this version, as the API server takes them."""
+    return (
+        _definition(
+            kind="LoadBalancer",
+            short_names=["lb", "sglb"],
+            columns=[
+                _column("VIP", "string", ".spec.addresses"),
+                _column("Ports", "string", ".status.summary.ports"),
+                _column("Backends", "string", ".status.summary.backends"),
+                _column("Nodes", "string", ".status.summary.nodes"),
+                _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+                _column("Age", "date", ".metadata.creationTimestamp"),
+                _column("Algo", "string", ".spec.algorithm", wide=True),
+                _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
+            ],
+            description=LoadBalancer.__doc__ or "",
+            spec=structural_schema(LoadBalancerSpec),
+            status=structural_schema(LoadBalancerStatus),
+        ),
+    )
+
+
+def crds_yaml() -> str:
+    """All CRDs as one YAML text of several documents."""
+    return "---\n".join(
+        yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=120)
+        for definition in custom_resource_definitions()
+    )
+
+
+def structural_schema(model: type[ApiModel]) -> Schema:
+    """The schema of a model, with all definitions in place and without what the API server does not take."""
+    schema = model.model_json_schema(by_alias=True)
+    definitions = schema.pop("$defs", {})
+    return _structural(schema, definitions)
+
+
+def _structural(schema: Schema, definitions: Schema) -> Schema:
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        target = definitions[reference.removeprefix("#/$defs/")]
+        around = {key: value for key, value in schema.items() if key != "$ref"}
+        return _structural({**_object(target), **around}, definitions)
+    choices = schema.get("anyOf")
+    if isinstance(choices, list):
+        # Optional fields: a field that may be absent is not one that may be null.
+        (only,) = (_object(choice) for choice in choices if choice != {"type": "null"})
+        around = {key: value for key, value in schema.items() if key != "anyOf"}
+        return _structural({**only, **around}, definitions)
+    result: Schema = {}
+    for key, value in schema.items():
+        if key == "properties":
+            result[key] = {name: _structural(_object(part), definitions) for name, part in _object(value).items()}
+        elif key == "items":
+            result[key] = _structural(_object(value), definitions)
+        elif key == "additionalProperties" and isinstance(value, dict):
+            result[key] = _structural(value, definitions)
+        elif key == "patternProperties":
+            # Keys cannot be constrained by a structural schema: the value's schema holds for all of them.
+            (part,) = _object(value).values()
+            result["additionalProperties"] = _structural(_object(part), definitions)
+        elif key == "description":
+            result[key] = " ".join(str(value).split())
+        elif key not in _DROPPED:
+            result[key] = value
+    return dict(sorted(result.items(), key=lambda item: _ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER)))
+
+
+def _object(value: JsonValue) -> Schema:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a schema, not {value!r}")
+    return value
+
+
+def _column(name: str, kind: str, path: str, *, wide: bool = False) -> Schema:
+    column: Schema = {"name": name, "type": kind, "jsonPath": path}
+    return {**column, "priority": 1} if wide else column
+
+
+def _definition(
+    *, kind: str, short_names: list[JsonValue], columns: list[JsonValue], description: str, spec: Schema, status: Schema
+) -> Schema:
+    singular = kind.lower()
+    plural = f"{singular}s"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            "annotations": {REVISION_ANNOTATION: str(SCHEMA_REVISION)},
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": singular,
+                "shortNames": short_names,
+                "categories": ["sluicegate"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": columns,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "description": description,
+                            "type": "object",
+                            "required": ["spec"],
+                            "properties": {
+                                "apiVersion": {"type": "string"},
+                                "kind": {"type": "string"},
+                                "metadata": {"type": "object"},
+                                "spec": spec,
+                                "status": status,
+                            },
+                        }
+                    },
+                }
+            ],
+        },
+    }
