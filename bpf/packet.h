@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
+/* What is known of a packet after it was parsed once, and the words in which steps tell each other what to do. */
+#ifndef SLUICEGATE_PACKET_H
+#define SLUICEGATE_PACKET_H
+
+#include "types.h"
+
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/in.h>
+#include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
+#include <uapi/linux/tcp.h>
+#include <uapi/linux/udp.h>
+
+/* A step returns a reason, which ends the packet's way, or this. */
+#define GO_ON (-1)
+
+#define ALWAYS_INLINE static __always_inline
+
+#ifndef WITH_IPV4
+#define WITH_IPV4 1
+#endif
+#ifndef WITH_IPV6
+#define WITH_IPV6 1
+#endif
+#ifndef WITH_FULL_NAT
+#define WITH_FULL_NAT 1
+#endif
+#ifndef WITH_DNAT
+#define WITH_DNAT 1
+#endif
+#ifndef WITH_PARTIAL_CHECKSUMS
+#define WITH_PARTIAL_CHECKSUMS 1 /* 0 where all interfaces are hardware */
+#endif
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+/* The farthest a transport header may begin: Ethernet, two tags, IPv6 and some extension headers. The bound also lets
+ * the verifier (6.1 and later) follow an offset that went through the stack. */
+#define MAX_HEADER_OFFSET 255
+
+struct packet {
+    u32 source[4];       /* IPv4 in word 0; words 1 to 3 are zero */
+    u32 destination[4];
+    u16 source_port;     /* network order */
+    u16 destination_port;
+    u8 family;
+    u8 protocol;
+    u8 tcp_flags;
+    u8 hop_limit;
+    u32 network_offset;  /* of the IP header in the frame */
+    u32 transport_offset;
+    u32 length;          /* of the IP packet, in bytes */
+    u16 checksum;        /* of the transport header as it came */
+    u16 zero;
+    int action;          /* what the hook returns once the packet was forwarded */
+};
+
+/*
+ * Make the verifier forget how a number came about. Header offsets that took many ways through the parser (tags,
+ * extension headers) would otherwise have it follow each way to the end of the program: 507,000 instructions instead
+ * of 21,000, and over the limit of a million for the cold program (seen on 6.18). `zero` is settings.zero.
+ */
+ALWAYS_INLINE u32 forget(u32 number, u32 zero)
+{
+    return number ^ zero;
+}
+
+ALWAYS_INLINE bool is_opening(const struct packet *p)
+{
+    return p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+ALWAYS_INLINE bool same_address(const u32 a[4], const u32 b[4])
+{
+    return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+ALWAYS_INLINE void copy_address(u32 to[4], const u32 from[4])
+{
+    to[0] = from[0];
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+}
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
+/*
+ * Every value that kernel and user space share. The loader reads the layouts from the compiled object and hands
+ * them on in its manifest, so this file is the only place where they are written down.
+ *
+ * Conventions: addresses are 16 bytes as they lie in a packet (IPv4 in word 0, the rest zero) and ports are in
+ * network order. Times are jiffies, cut to 32 bits and compared by difference. Ids of frontends, services,
+ * backends and next hops are indices of arrays, given out by user space from 1; 0 means none.
+ */
+#ifndef SLUICEGATE_TYPES_H
+#define SLUICEGATE_TYPES_H
+
+#define ADDRESS_FILTER_WORDS 1024   /* x 64 bits: 65,536 bits per kind, under 1 % false hits at 600 addresses */
+#define REVERSE_FRONTENDS 8         /* DNAT frontends that may share one backend address and port */
+#define NAT_CANDIDATES 8            /* source ports tried for a new FullNAT flow, all derived from its tuple */
+
+enum family { FAMILY_IPV4 = 4, FAMILY_IPV6 = 6 };
+
+enum forwarding_mode { MODE_FULL_NAT = 1, MODE_DNAT = 2 };
+
+enum algorithm { ALGORITHM_MAGLEV = 1, ALGORITHM_ROUND_ROBIN = 2 };
+
+enum backend_state {
+    BACKEND_FREE = 0,      /* no backend; its flows are gone */
+    BACKEND_ACTIVE = 1,    /* takes new flows */
+    BACKEND_DRAINING = 2,  /* keeps the flows it has, TCP and UDP, takes no new one */
+    BACKEND_DOWN = 3,      /* failed its checks: UDP flows and new connections move away, TCP flows may recover */
+};
+
+enum hop_flag {
+    HOP_RESOLVED = 1,      /* the MAC addresses are valid */
+    HOP_XDP = 2,           /* and the device takes frames redirected by XDP */
+};
+
+enum interface_flag {
+    INTERFACE_TAKES_REDIRECT = 1,  /* the device implements ndo_xdp_xmit right now (netdev xdp-features, NDO_XMIT) */
+    INTERFACE_PARTIAL_CHECKSUMS = 2, /* its frames may come with an unfinished checksum (veth and other virtual devices) */
+    INTERFACE_L3 = 4,              /* frames on it carry no Ethernet header */
+};
+
+/* State of a flow. In FullNAT the `nat` entry holds the truth and the `flows` entry a copy. */
+enum flow_state {
+    FLOW_ESTABLISHED = 1,     /* the client answered the backend; until then the flow is half-open */
+    FLOW_ANSWERED = 2,        /* the backend answered */
+    FLOW_CLIENT_FIN = 4,
+    FLOW_BACKEND_FIN = 8,
+    FLOW_RESET = 16,
+    FLOW_COUNTED_CLOSED = 32, /* already added to backend_load.closed */
+    FLOW_CLAIMED = 64,        /* an expired entry that one CPU is taking over */
+};
+
+/* How to reach a neighbour without asking the routing table again. */
+struct hop {
+    u32 ifindex;
+    u16 mtu;
+    u16 generation;           /* of settings.hop_generation when it was resolved; another one means resolve again */
+    u8 destination_mac[6];
+    u8 source_mac[6];
+    u32 flags;
+};
+
+struct settings {
+    u32 nat_port_min;         /* FullNAT source ports, host order */
+    u32 nat_port_count;
+    u32 hop_generation;       /* 1..65535; moves when a route, link or neighbour changed: cached client hops are
+                                 resolved anew */
+    u32 half_open_timeout;    /* jiffies */
+    u32 closed_rest;          /* jiffies a closed FullNAT entry keeps its port (TIME_WAIT at the backend) */
+    u32 sync_interval;        /* jiffies between two visits of the request side to the nat entry */
+    u32 seed;                 /* of the flow hash; equal on all nodes */
+    u32 zero;                 /* always 0, which the verifier cannot know: see forget() */
+};
+
+/* Bits by address_hash(): cheap proof that an address is nothing to us. */
+struct address_filter {
+    u64 vips;
+    u64 nat_backends;
+    u64 dnat_backends;
+};
+
+struct endpoint4 {            /* key of vips4 and reverse4 */
+    u32 address;
+    u16 port;
+    u8 protocol;
+    u8 zero;
+};
+
+struct endpoint6 {
+    u32 address[4];
+    u16 port;
+    u8 protocol;
+    u8 zero;
+};
+
+struct frontend {             /* one VIP, protocol and port */
+    u32 address[4];
+    u16 port;
+    u8 protocol;
+    u8 family;
+    u32 service;              /* index of tables and cursors; VIPs of one family share it */
+    u32 slots;                /* length of the service's table */
+    u32 idle_timeout;         /* jiffies */
+    u8 algorithm;
+    u8 mode;
+    u16 zero;
+};
+
+struct backend {
+    u32 address[4];
+    u32 source[4];            /* FullNAT: our address towards it, the preferred source of its route */
+    u32 service;
+    u32 nexthop;
+    u32 weight;               /* effective weight in thousandths; for selection by load */
+    u16 port;
+    u16 generation;           /* moves when the id is given to another backend */
+    u8 family;
+    u8 protocol;
+    u8 state;
+    u8 zero;
+};
+
+struct nexthop {
+    struct hop hop;
+    u32 gateway[4];           /* the neighbour to resolve, itself the backend when on-link */
+    u32 family;
+};
+
+struct interface {
+    u32 flags;
+    u32 mtu;
+    u8 mac[6];
+    u16 zero;
+};
+
+struct reverse {              /* DNAT: which frontends a backend's endpoint may answer for */
+    u32 count;
+    u32 frontends[REVERSE_FRONTENDS];
+};
+
+struct flow4_key {            /* the protocol is the frontend's */
+    u32 client;
+    u16 client_port;
+    u16 frontend;
+};
+
+struct flow6_key {
+    u32 client[4];
+    u16 client_port;
+    u16 frontend;
+};
+
+struct flow {                 /* a client's flow as the request side sees it */
+    u64 state;                /* enum flow_state; 64 bits: LLVM's BPF v2 has no narrower atomics with a result */
+    u32 backend;
+    u16 backend_generation;
+    u16 nat_port;             /* FullNAT: our source port, network order */
+    u32 last_seen;
+    u32 synced;               /* FullNAT: when the nat entry was last visited from here */
+    u32 request_time;         /* passive measurement: start of the open request */
+    u32 source[4];            /* FullNAT: our source address when the flow was opened */
+    struct hop client_hop;    /* DNAT: the way back */
+    u32 zero;
+    u64 sniff;                /* slot, generation and verdict of the sniffer */
+};
+
+struct nat4_key {             /* as the reply's own header has it */
+    u32 backend;
+    u32 source;
+    u16 backend_port;
+    u16 source_port;
+    u32 protocol;
+};
+
+struct nat6_key {
+    u32 backend[4];
+    u32 source[4];
+    u16 backend_port;
+    u16 source_port;
+    u32 protocol;
+};
+
+struct nat {                  /* owner of a FullNAT port */
+    u64 state;                /* enum flow_state */
+    u32 client[4];
+    u32 frontend;
+    u32 backend;
+    u16 client_port;
+    u16 backend_generation;
+    u32 last_seen;
+    u32 response_time;        /* passive measurement: first byte of the answer */
+    struct hop client_hop;
+    u32 zero;
+    u64 sniff;
+};
+
+struct scratch {
+    struct nat nat;
+    struct flow flow;
+};
+
+/* Counters by CPU. */
+struct verdict_counter {
+    u64 packets;
+    u64 bytes;
+};
+
+struct traffic {              /* of a frontend and of a backend: request and reply side of what was forwarded */
+    u64 request_packets;
+    u64 request_bytes;
+    u64 reply_packets;
+    u64 reply_bytes;
+    u64 opened;
+    u64 dropped;
+};
+
+/* Shared by all CPUs, one cache line each: what selection by load and passive measurement read. */
+struct backend_load {
+    u64 opened;
+    u64 closed;
+    u64 requests;
+    u64 responses;
+    u64 resets;
+    u64 unanswered;
+    u64 empty_closes;
+    u64 zero;
+};
+
+struct cursor {               /* round robin: next slot; a cache line of its own */
+    u64 next;
+    u64 zero[7];
+};
+
+#endif
