@@ -1,0 +1,43 @@
+"""The loader's process: a request on stdin, progress on stderr, the manifest or an error as JSON on stdout."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+
+from sluicegate_agent.kernel.libbpf import KernelError
+from sluicegate_agent.loader.compiler import check_headers
+from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.loader.install import install
+from sluicegate_agent.loader.request import LoadRequest
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Exit code 0 with a manifest, 1 with ``{"message", "remedy"}``."""
+    # An agent that dies must not be followed by a loader that still pins while the next agent starts.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    answer = os.dup(1)
+    os.dup2(2, 1)  # whatever the compiler prints is no part of the answer
+    request = LoadRequest.from_json(sys.stdin.read())
+    try:
+        check_headers()
+        text, code = install(request, lambda line: print(line, file=sys.stderr, flush=True)).to_json(), 0
+    except LoaderError as error:
+        text, code = json.dumps({"message": error.message, "remedy": error.remedy}), 1
+    except KernelError as error:
+        message = str(error).removesuffix(f"; {error.hint}")
+        text, code = json.dumps({"message": message, "remedy": error.hint}), 1
+    except OSError as error:
+        text, code = json.dumps({"message": f"{error.filename}: {error.strerror}", "remedy": ""}), 1
+    with open(answer, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor, no path
+        stream.write(text)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

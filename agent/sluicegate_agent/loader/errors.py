@@ -1,0 +1,12 @@
+"""Why programs could not be compiled or loaded, for people."""
+
+from __future__ import annotations
+
+
+class LoaderError(Exception):
+    """``message`` says what is wrong, ``remedy`` what to do next (may be empty)."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message}; {remedy}" if remedy else message)
