@@ -1,0 +1,68 @@
+"""What is checked, how one check ended, and what is known of a target's health."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from sluicegate_agent.datapath.model import IPAddress
+
+
+class HealthState(StrEnum):
+    """UNKNOWN until checks have decided; it counts as usable."""
+
+    UNKNOWN = "Unknown"
+    UP = "Up"
+    DOWN = "Down"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to check. ``interval`` and ``timeout`` are seconds, ``rise`` and ``fall`` checks in a row."""
+
+    key: Hashable
+    address: IPAddress
+    port: int
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of a target.
+
+    ``reason`` is for an operator. ``since`` (Unix time) is when ``state`` became what it is, ``last_check`` when the
+    last check ended and ``last_ms`` how long it took, if it was answered. ``checks`` and ``failures`` count all.
+    """
+
+    state: HealthState
+    reason: str
+    since: float
+    last_check: float | None = None
+    last_ms: float | None = None
+    checks: int = 0
+    failures: int = 0
+
+
+class Result(Enum):
+    """How a check ended. INCONCLUSIVE: this node could not carry it out, which says nothing about the target."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One check: its result, why in words, and for an answered one the milliseconds it took."""
+
+    result: Result
+    reason: str
+    milliseconds: float | None = None
+
+
+Check = Callable[[Target], Awaitable[Outcome]]
+"""Carries out one check. It keeps to the target's timeout and raises nothing that belongs to the target."""

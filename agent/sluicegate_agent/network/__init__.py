@@ -1,0 +1,1 @@
+"""The network of the agent's namespace: links, addresses, and the way to each backend."""
