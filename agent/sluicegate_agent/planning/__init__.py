@@ -1,0 +1,1 @@
+"""From configuration, network and health to the wanted tables, and the operations that lead there. Pure."""

@@ -1,0 +1,84 @@
+"""Which interfaces carry our programs, on which hook, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from sluicegate_agent.datapath.model import InterfaceIndex, IPAddress
+from sluicegate_agent.network.model import Link, NetworkSnapshot, Path
+from sluicegate_api.loadbalancer import LoadBalancer
+
+LOOPBACK: Final = "lo"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """``because`` says what the interface is needed for; ``tc_only`` why XDP is not wanted there, empty when it is."""
+
+    want_xdp: bool
+    because: str
+    tc_only: str = ""
+
+
+def arrival_interfaces(
+    balancer: LoadBalancer, snapshot: NetworkSnapshot
+) -> tuple[dict[InterfaceIndex, str], tuple[str, ...]]:
+    """Interfaces where traffic to the VIPs arrives, each with the reason; and what is wrong with the choice."""
+    patterns = balancer.spec.interfaces
+    if not patterns:
+        chosen = {
+            ifindex: "it holds a default route"
+            for ifindex in sorted(snapshot.default_interfaces)
+            if ifindex in snapshot.links and snapshot.links[ifindex].name != LOOPBACK
+        }
+        if chosen:
+            return chosen, ()
+        return {}, ("spec.interfaces: no interface holds a default route: name those where VIP traffic arrives",)
+    chosen = {}
+    problems: list[str] = []
+    for index, pattern in enumerate(patterns):
+        matching = [
+            link.ifindex
+            for link in snapshot.links.values()
+            if link.name != LOOPBACK and fnmatchcase(link.name, pattern)
+        ]
+        for ifindex in matching:
+            chosen.setdefault(ifindex, f"spec.interfaces of {balancer.key} names it")
+        if not matching:
+            problems.append(f"spec.interfaces[{index}]: no interface is called {pattern}; it is used once it appears")
+    return chosen, tuple(problems)
+
+
+def attachments(
+    arrivals: Iterable[Mapping[InterfaceIndex, str]],
+    towards: Mapping[InterfaceIndex, IPAddress],
+    snapshot: NetworkSnapshot,
+) -> dict[InterfaceIndex, Attachment]:
+    """Every interface where VIP traffic or a reply enters. ``towards`` names a backend behind each interface in it."""
+    because: dict[InterfaceIndex, str] = {}
+    for arrival in arrivals:
+        for ifindex, reason in arrival.items():
+            because.setdefault(ifindex, reason)
+    for ifindex, address in towards.items():
+        because.setdefault(ifindex, f"the route to backend {address} leads through it")
+    pods = {path.ifindex for path in snapshot.paths.values() if isinstance(path, Path) and path.host_route}
+    found: dict[InterfaceIndex, Attachment] = {}
+    for ifindex in sorted(because):
+        link = snapshot.links.get(ifindex)
+        if link is not None:
+            tc_only = _tc_only(link, ifindex in pods)
+            found[ifindex] = Attachment(not tc_only, because[ifindex], tc_only)
+    return found
+
+
+def _tc_only(link: Link, leads_to_pod: bool) -> str:
+    if not link.ethernet:
+        return "its frames have no Ethernet header"
+    if link.kind == "bridge":
+        return "frames on a bridge may have unfinished checksums"
+    if link.kind == "veth" and leads_to_pod:
+        return "frames of a pod's interface may have unfinished checksums"
+    return ""

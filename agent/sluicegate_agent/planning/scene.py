@@ -1,0 +1,82 @@
+"""What there is to decide on: services with their ids, backends wanted and present, and the ways to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluicegate_agent.datapath.model import (
+    Backend,
+    BackendId,
+    BackendState,
+    ForwardingMode,
+    KernelState,
+    Nexthop,
+    NexthopId,
+    ServiceId,
+)
+from sluicegate_agent.network.model import NetworkSnapshot
+from sluicegate_agent.planning.desired import BackendOutcome
+from sluicegate_agent.planning.ids import BackendKey, Member
+from sluicegate_agent.planning.lifecycle import Lifecycle
+from sluicegate_agent.planning.routes import Route, route
+from sluicegate_agent.planning.services import Service, ServiceBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """``members`` are configured, ``present`` are the rows in use; ``hops`` are the next hops that got an id."""
+
+    services: Mapping[ServiceId, Service]
+    members: Mapping[Member, tuple[Service, ServiceBackend]]
+    present: Mapping[Member, tuple[BackendId, Backend]]
+    routes: Mapping[Member, Route]
+    hops: Mapping[Nexthop, int]
+
+    def hop_id(self, member: Member) -> NexthopId:
+        """The next hop's id, 0 without one."""
+        hop = self.routes[member].hop
+        return NexthopId(self.hops.get(hop, 0) if hop else 0)
+
+
+def routes_to(
+    members: Mapping[Member, tuple[Service, ServiceBackend]],
+    present: Mapping[Member, tuple[BackendId, Backend]],
+    snapshot: NetworkSnapshot,
+    observed: KernelState,
+) -> dict[Member, Route]:
+    """The way to every backend, configured or leaving."""
+    routes: dict[Member, Route] = {}
+    for member in dict.fromkeys((*members, *present)):
+        row = present[member][1] if member in present else None
+        if member in members:
+            mode = members[member][0].mode
+        else:
+            mode = ForwardingMode.DNAT if row and row.source is None else ForwardingMode.FULL_NAT
+        routes[member] = route(member.endpoint.address, mode, snapshot, row, observed.nexthops)
+    return routes
+
+
+def outcomes_of(
+    scene: Scene, rows: Mapping[Member, tuple[BackendId, Backend]], life: Lifecycle
+) -> dict[BackendKey, BackendOutcome]:
+    """What becomes of every backend that is configured, or leaving a service that is."""
+    outcomes: dict[BackendKey, BackendOutcome] = {}
+    for member, (_, backend) in scene.members.items():
+        identity, row = rows.get(member, (None, None))
+        way = scene.routes[member]
+        problem = way.problem
+        if way.hop and way.hop not in scene.hops:
+            problem = "the kernel's table of next hops is full"
+        elif row is None and member in life.states:
+            problem = "the kernel's table of backends is full: start the agent with more, or use fewer"
+        active = row is not None and row.state is BackendState.ACTIVE
+        outcomes[backend.key] = BackendOutcome(
+            identity, row.state if row else None, backend.weight if active else 0, problem
+        )
+    for member, (identity, row) in rows.items():
+        service = scene.services.get(member.service)
+        if member not in scene.members and service:
+            key = BackendKey(service.key, member.endpoint.address, member.endpoint.port)
+            outcomes[key] = BackendOutcome(identity, row.state, 0, drained_at=life.drains.get(member))
+    return outcomes

@@ -1,0 +1,44 @@
+"""What the network and the backends are watched for, from the configuration. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sluicegate_agent.datapath.model import BackendState, IPAddress
+from sluicegate_agent.health.model import Target
+from sluicegate_agent.planning.desired import Desired
+from sluicegate_agent.planning.ids import BackendKey
+from sluicegate_agent.planning.services import Service
+
+
+def health_targets(services: Iterable[Service]) -> dict[BackendKey, Target]:
+    """One target per backend of a port that is checked."""
+    return {
+        backend.key: Target(
+            key=backend.key,
+            address=backend.endpoint.address,
+            port=check.port or backend.endpoint.port,
+            interval=float(check.interval_seconds),
+            timeout=float(check.timeout_seconds),
+            rise=check.rise,
+            fall=check.fall,
+        )
+        for service in services
+        if (check := service.health_check) is not None
+        for backend in service.backends
+    }
+
+
+def backend_addresses(services: Iterable[Service]) -> frozenset[IPAddress]:
+    """Addresses of all configured backends: to each a way is needed."""
+    return frozenset(backend.endpoint.address for service in services for backend in service.backends)
+
+
+def leaving_addresses(desired: Desired) -> frozenset[IPAddress]:
+    """Backends that keep flows although they are not configured any more."""
+    return frozenset(key.address for key, outcome in desired.backends.items() if outcome.drained_at is not None)
+
+
+def found_down(desired: Desired) -> Iterator[BackendKey]:
+    """Backends that are down in the kernel: after a restart they stay so until checks say otherwise."""
+    return (key for key, outcome in desired.backends.items() if outcome.state is BackendState.DOWN)
