@@ -1,0 +1,1 @@
+"""The command ``sluicegate``: one module per command, imported when it is used."""

@@ -1,0 +1,84 @@
+"""Entry point of the command ``sluicegate``. Commands are imported when they are used, so that help is instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class _Entry(NamedTuple):
+    module: str
+    function: str
+    help: str
+
+
+_CLI = "sluicegate_agent.cli"
+COMMANDS = {
+    "run": _Entry(f"{_CLI}.run", "run", "Run the agent on this machine from configuration files."),
+    "status": _Entry(f"{_CLI}.status", "status", "Show what the agent runs, and how it is."),
+    "why": _Entry(f"{_CLI}.why", "why", "Say why a load balancer does or does not work."),
+    "check": _Entry(f"{_CLI}.check", "check", "Check whether this machine can run the agent."),
+    "validate": _Entry(f"{_CLI}.validate", "validate", "Check configuration files without applying them."),
+    "crds": _Entry(f"{_CLI}.crds", "crds", "Print the custom resource definitions."),
+    "demo": _Entry(f"{_CLI}.demo", "demo", "Show a load balancer at work in network namespaces of its own."),
+}
+"""In the order of the help page."""
+
+
+class LazyCommands(TyperGroup):
+    """Knows its commands by name and help text; imports a command's module only to run it."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's Context is click's
+        """Names in the order of the help page."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
+        """A stand-in that carries the help text: this is what the help page asks for."""
+        del ctx
+        entry = COMMANDS.get(cmd_name)
+        return TyperCommand(cmd_name, help=entry.help) if entry else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The real command, for running it."""
+        if args and args[0] in COMMANDS:
+            return args[0], _load(args[0]), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    entry = COMMANDS[name]
+    function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, help=function.__doc__ or entry.help)(function)
+    return typer.main.get_command(single)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  # 20 ms that only this flag needs
+
+        typer.echo(f"sluicegate {version('sluicegate')}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Balance and inspect network traffic in the kernel, steered from user space."""
+    del version
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="sluicegate")

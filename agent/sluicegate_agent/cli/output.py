@@ -1,0 +1,58 @@
+"""How commands print results and end: data on stdout, words about trouble on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPE_WIDTH = 250
+
+
+class ExitCode(IntEnum):
+    """What scripts may rely on."""
+
+    OK = 0
+    NOT_HEALTHY = 1
+    USAGE = 2
+    UNREACHABLE = 3
+
+
+class OutputFormat(StrEnum):
+    """Value of ``-o``."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def print_document(document: object, form: OutputFormat) -> None:
+    """Print plain data as JSON or YAML."""
+    if form is OutputFormat.YAML:
+        import yaml  # noqa: PLC0415  # only this form needs it
+
+        yaml.safe_dump(document, sys.stdout, sort_keys=False, allow_unicode=True)
+    else:
+        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+
+
+def table_console() -> Console:
+    """Where tables go: rich keeps to the terminal's width and to NO_COLOR; a pipe takes long lines."""
+    from rich.console import Console  # noqa: PLC0415  # 60 ms that help does not need
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def fail(message: str, remedy: str = "", *, code: int) -> NoReturn:
+    """End with a message on stderr: what is wrong, and what to do next."""
+    typer.echo(f"error: {message}", err=True)
+    if remedy:
+        typer.echo(f"  next: {remedy}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,66 @@
+"""Which set of kernel programs the configuration needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.loader.request import LoadRequest, bpf_sources
+from sluicegate_agent.planning.desired import Limits
+from sluicegate_agent.settings import AgentSettings
+from sluicegate_api.forwarding import ForwardingMode
+from sluicegate_api.loadbalancer import LoadBalancer
+
+FEATURES = ("IPV4", "IPV6", "FULL_NAT", "DNAT")
+"""What programs can be compiled without; ``WITH_*`` in the sources."""
+
+_MODES = {ForwardingMode.FULL_NAT: "FULL_NAT", ForwardingMode.DNAT: "DNAT"}
+
+
+def limits(settings: AgentSettings) -> Limits:
+    """Sizes of the tables of ids: the settings', and fixed ones for those that are small."""
+    return Limits(backends=settings.backends)
+
+
+def needed_features(balancers: Iterable[LoadBalancer]) -> frozenset[str]:
+    """Features without which these load balancers cannot work."""
+    found: set[str] = set()
+    for balancer in balancers:
+        found.update(f"IPV{address.version}" for address in balancer.spec.addresses)
+        found.add(_MODES[balancer.spec.forwarding.mode])
+    return frozenset(found)
+
+
+def runnable(
+    wanted: Sequence[LoadBalancer], running: Sequence[LoadBalancer], features: frozenset[str]
+) -> tuple[LoadBalancer, ...]:
+    """What programs with these features can run: of an object that needs others, the version that runs so far."""
+    ready = [balancer for balancer in wanted if needed_features([balancer]) <= features]
+    waiting = {balancer.key for balancer in wanted} - {balancer.key for balancer in ready}
+    return (*ready, *(balancer for balancer in running if balancer.key in waiting))
+
+
+def features_of(manifest: Manifest | None) -> frozenset[str]:
+    """Features that a set of programs has; they stay on, so that going back and forth compiles nothing."""
+    if manifest is None:
+        return frozenset()
+    return frozenset(name for name, on in manifest.features.items() if on and name in FEATURES)
+
+
+def request(settings: AgentSettings, pins: Path, features: frozenset[str]) -> LoadRequest:
+    """What to ask the loader for."""
+    size = limits(settings)
+    return LoadRequest(
+        sources=bpf_sources(),
+        pins=pins,
+        sizes={
+            "FLOWS": settings.flows,
+            "NATS": settings.nat_entries,
+            "SERVICES": size.services,
+            "FRONTENDS": size.frontends,
+            "BACKENDS": size.backends,
+            "NEXTHOPS": size.nexthops,
+        },
+        features={name: name in features for name in FEATURES},
+    )

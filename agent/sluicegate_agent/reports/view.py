@@ -1,0 +1,223 @@
+"""What people and scrapers are shown: the status document, typed. JSON keys are the camelCase of the names here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from sluicegate_agent.datapath.protocol import Traffic
+
+
+class ConditionType(StrEnum):
+    """Conditions of a resource; Degraded is abnormal when true, the others when not."""
+
+    ACCEPTED = "Accepted"
+    PROGRAMMED = "Programmed"
+    READY = "Ready"
+    DEGRADED = "Degraded"
+    PAUSED = "Paused"
+
+
+class ConditionStatus(StrEnum):
+    """As in Kubernetes."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``reason`` is one CamelCase word for machines, ``message`` for people."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """One backend of one port.
+
+    ``state`` is active, draining, down, unreachable (no route) or pending (not in the kernel yet); ``health`` is
+    unknown, up, down or unchecked. ``effective_weight`` is what the tables are made from. Packets and bytes are of
+    both directions; flows are of TCP and UDP.
+    """
+
+    address: str
+    port: int
+    state: str
+    health: str
+    reason: str
+    weight: int
+    effective_weight: int
+    traffic: Traffic = field(default_factory=Traffic)
+    active_flows: int = 0
+    checks: int = 0
+    check_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddressView:
+    """One VIP on one port: ``programmed`` tells that packets to it are balanced."""
+
+    address: str
+    programmed: bool
+    reason: str
+    traffic: Traffic = field(default_factory=Traffic)
+    active_flows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PortView:
+    """One port of a load balancer, over all its VIPs."""
+
+    name: str
+    protocol: str
+    port: int
+    algorithm: str
+    mode: str
+    addresses: tuple[AddressView, ...]
+    backends: tuple[BackendView, ...]
+
+    @property
+    def traffic(self) -> Traffic:
+        """The sum over the VIPs."""
+        return sum_traffic(address.traffic for address in self.addresses)
+
+    @property
+    def active_flows(self) -> int:
+        """The sum over the VIPs."""
+        return sum(address.active_flows for address in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancerView:
+    """One load balancer. ``source`` is the file it comes from."""
+
+    namespace: str
+    name: str
+    source: str
+    conditions: tuple[Condition, ...]
+    ports: tuple[PortView, ...]
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of that type."""
+        return next((condition for condition in self.conditions if condition.type is kind), None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it works."""
+        condition = self.condition(ConditionType.READY)
+        return condition is not None and condition.status is ConditionStatus.TRUE
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceView:
+    """An interface with our programs: ``mode`` is xdp or tc, ``reason`` says why it is not xdp or why it is used."""
+
+    name: str
+    mode: str
+    reason: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """The whole document."""
+
+    interfaces: tuple[InterfaceView, ...] = ()
+    loadbalancers: tuple[LoadBalancerView, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is nothing to complain about: every load balancer works and no file has an error."""
+        return not self.problems and all(balancer.ready for balancer in self.loadbalancers)
+
+    def to_json(self) -> dict[str, object]:
+        """The shape that ``status -o json`` promises."""
+        return {
+            "ready": self.ready,
+            "interfaces": [asdict(interface) for interface in self.interfaces],
+            "loadbalancers": [_balancer_json(balancer) for balancer in self.loadbalancers],
+            "sniffers": [],
+            "problems": list(self.problems),
+        }
+
+
+def sum_traffic(parts: Iterable[Traffic]) -> Traffic:
+    """Counters added up field by field."""
+    total = Traffic()
+    for part in parts:
+        total = Traffic(
+            request_packets=total.request_packets + part.request_packets,
+            request_bytes=total.request_bytes + part.request_bytes,
+            reply_packets=total.reply_packets + part.reply_packets,
+            reply_bytes=total.reply_bytes + part.reply_bytes,
+            opened=total.opened + part.opened,
+            dropped=total.dropped + part.dropped,
+        )
+    return total
+
+
+def _balancer_json(balancer: LoadBalancerView) -> dict[str, object]:
+    backends = [backend for port in balancer.ports for backend in port.backends]
+    return {
+        "namespace": balancer.namespace,
+        "name": balancer.name,
+        "source": balancer.source,
+        "ready": balancer.ready,
+        "conditions": [asdict(condition) for condition in balancer.conditions],
+        "backends": {
+            "total": len(backends),
+            "healthy": sum(1 for backend in backends if backend.state == "active"),
+            "draining": sum(1 for backend in backends if backend.state == "draining"),
+        },
+        "ports": [_port_json(port) for port in balancer.ports],
+    }
+
+
+def _port_json(port: PortView) -> dict[str, object]:
+    return {
+        "name": port.name,
+        "protocol": port.protocol,
+        "port": port.port,
+        "algorithm": port.algorithm,
+        "mode": port.mode,
+        **_traffic_json(port.traffic, port.active_flows),
+        "addresses": [
+            {
+                "address": address.address,
+                "programmed": address.programmed,
+                "reason": address.reason,
+                **_traffic_json(address.traffic, address.active_flows),
+            }
+            for address in port.addresses
+        ],
+        "backends": [
+            {
+                "address": backend.address,
+                "port": backend.port,
+                "state": backend.state,
+                "health": backend.health,
+                "reason": backend.reason,
+                "weight": backend.weight,
+                "effectiveWeight": backend.effective_weight,
+                **_traffic_json(backend.traffic, backend.active_flows),
+            }
+            for backend in port.backends
+        ],
+    }
+
+
+def _traffic_json(traffic: Traffic, active_flows: int) -> dict[str, int]:
+    return {
+        "packets": traffic.request_packets + traffic.reply_packets,
+        "bytes": traffic.request_bytes + traffic.reply_bytes,
+        "newFlows": traffic.opened,
+        "activeFlows": active_flows,
+        "dropped": traffic.dropped,
+    }

@@ -1,0 +1,250 @@
+"""Why a load balancer does or does not work: checks in the order of a packet's way, each with the next step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from sluicegate_agent.datapath.model import BackendState, IPAddress
+from sluicegate_agent.network.model import NoPath, Path
+from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.reports.conditions import backend_name, families_without_backend, names, unusable
+from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.status import WAITING, status
+from sluicegate_agent.reports.view import ConditionStatus, ConditionType, LoadBalancerView
+from sluicegate_api.common import ObjectKey
+from sluicegate_api.loadbalancer import LoadBalancer
+
+_SYSCTL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One link of the chain. ``id`` names the page of the troubleshooting guide, ``next`` what to do."""
+
+    id: str
+    ok: bool
+    message: str
+    next: str = ""
+
+
+class UnknownTargetError(Exception):
+    """There is no such load balancer; the message lists those that there are."""
+
+
+def explanation(checks: tuple[Check, ...]) -> dict[str, object]:
+    """The answer as ``why -o json`` prints it."""
+    return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
+
+
+def why(situation: Situation, target: str) -> tuple[Check, ...]:
+    """The checks for ``NAME`` or ``NAMESPACE/NAME``. Raises UnknownTargetError, also for a name in two namespaces."""
+    view = _find(status(situation).loadbalancers, target)
+    key = ObjectKey(view.namespace, view.name)
+    balancer = situation.configuration.object(key)
+    checks = [
+        Check("agent", ok=True, message="the agent answers"),
+        _accepted(view),
+    ]
+    if balancer is not None:
+        vips = _vips(situation, balancer, view)
+        steps = (*_ON_THE_WAY, *(_IN_THE_KERNEL if vips.ok else ()))
+        checks += [vips, *(step(situation, balancer, view) for step in steps)]
+    return tuple(checks)
+
+
+def _find(views: tuple[LoadBalancerView, ...], target: str) -> LoadBalancerView:
+    namespace, _, name = target.rpartition("/")
+    found = [view for view in views if view.name == name and namespace in {"", view.namespace}]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(f"lb/{view.namespace}/{view.name}" for view in found)
+        raise UnknownTargetError(f"{name} is in several namespaces; say which: {choices}")
+    known = ", ".join(f"lb/{view.namespace}/{view.name}" for view in views) or "none"
+    raise UnknownTargetError(f"there is no load balancer {target}; the agent knows {known}")
+
+
+def _accepted(view: LoadBalancerView) -> Check:
+    condition = view.condition(ConditionType.ACCEPTED)
+    if condition is not None and condition.status is ConditionStatus.TRUE:
+        return Check("accepted", ok=True, message=f"{view.source} is valid")
+    message = condition.message if condition else "nothing is known of it"
+    return Check(
+        "accepted", ok=False, message=message, next=f"mend {view.source}: sluicegate validate -f {view.source}"
+    )
+
+
+def _vips(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del situation
+    missing = [
+        f"{address.address} {port.protocol}/{port.port}: {address.reason}"
+        for port in view.ports
+        for address in port.addresses
+        if not address.programmed
+    ]
+    if missing:
+        condition = view.condition(ConditionType.PROGRAMMED)
+        waiting = all(address.reason in {"", WAITING} for port in view.ports for address in port.addresses)
+        message = condition.message if condition and waiting else names(missing)
+        remedy = "see the agent's log" if waiting else "change the VIP or the port, here or where the reason says"
+        return Check("vip", ok=False, message=message, next=remedy)
+    listed = ", ".join(map(str, balancer.spec.addresses))
+    return Check("vip", ok=True, message=f"the kernel balances {listed}")
+
+
+def _attached(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del view
+    wanted, problems = arrival_interfaces(balancer, situation.network)
+    errors = [
+        text
+        for ifindex, text in situation.applied.attach_errors.items()
+        if ifindex in wanted or ifindex not in situation.network.links
+    ]
+    missing = [
+        situation.network.links[ifindex].name
+        for ifindex in wanted
+        if ifindex not in situation.attached and ifindex in situation.network.links
+    ]
+    if errors or missing or (problems and not wanted):
+        text = [*errors, *(f"{name} has no program yet" for name in missing), *problems]
+        return Check(
+            "interfaces",
+            ok=False,
+            message=names(text),
+            next="compare spec.interfaces with: ip -br link; sluicegate check",
+        )
+    on = [
+        f"{each.name} ({each.mode}{': ' + each.reason if each.reason else ''})" for each in situation.attached.values()
+    ]
+    return Check("interfaces", ok=True, message=f"programs run on {', '.join(on)}")
+
+
+def _forwarding(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del view
+    off = [
+        _SYSCTL[family]
+        for family in sorted({address.version for address in balancer.spec.addresses})
+        if not situation.network.forwarding.get(family, False)
+    ]
+    if off:
+        return Check(
+            "forwarding",
+            ok=False,
+            message=f"{' and '.join(off)} off: this node forwards no packets",
+            next="; ".join(f"sysctl -w {name}=1" for name in off),
+        )
+    return Check("forwarding", ok=True, message="this node forwards packets")
+
+
+def _routes(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del view
+    lost = {
+        address: path.reason
+        for address in _backend_addresses(balancer)
+        if isinstance(path := situation.network.paths.get(address), NoPath)
+    }
+    if lost:
+        return Check("routes", ok=False, message=names([*lost.values()]), next=f"ip route get {next(iter(lost))}")
+    return Check("routes", ok=True, message="every backend has a route")
+
+
+def _neighbours(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    """Unresolved is no fault by itself: the kernel resolves a neighbour with the first packet."""
+    paths = [situation.network.paths.get(address) for address in _backend_addresses(balancer)]
+    unresolved = sorted({str(path.gateway) for path in paths if isinstance(path, Path) and path.mac is None})
+    dead = any(port.traffic.opened and not port.traffic.reply_packets for port in view.ports)
+    if unresolved and dead:
+        return Check(
+            "neighbours",
+            ok=False,
+            message=f"no MAC address for {names(unresolved)}, and no reply ever came",
+            next=f"ping {unresolved[0]}; ip neigh show {unresolved[0]}",
+        )
+    if unresolved:
+        return Check("neighbours", ok=True, message=f"{names(unresolved)} will be resolved with the first packet")
+    return Check("neighbours", ok=True, message="every next hop has a MAC address")
+
+
+def _health(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del situation, balancer
+    down = [
+        f"{backend_name(backend)}: {backend.reason}"
+        for port in view.ports
+        for backend in port.backends
+        if backend.health == "down"
+    ]
+    unknown = sum(1 for port in view.ports for backend in port.backends if backend.health == "unknown")
+    if down:
+        return Check(
+            "health",
+            ok=False,
+            message=names(down),
+            next="start the server there, or see whether a firewall stands between",
+        )
+    tail = f"; {unknown} not probed yet" if unknown else ""
+    return Check("health", ok=True, message=f"no backend fails its health check{tail}")
+
+
+def _table(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del balancer
+    empty = [f"{port.name} over IPv{family}" for port in view.ports for family in families_without_backend(port)]
+    if empty:
+        reasons = [text for port in view.ports for text in unusable(port)]
+        message = f"no backend takes new flows for {names(empty)}" + (f": {names(reasons)}" if reasons else "")
+        return Check("table", ok=False, message=message, next="mend a backend above, or give one a weight above 0")
+    rows = situation.desired.state.backends.values()
+    active = sum(1 for row in rows if row.state is BackendState.ACTIVE)
+    return Check("table", ok=True, message=f"every table has a backend ({active} active in all)")
+
+
+def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del situation, balancer
+    silent = [
+        f"{address.address} {port.protocol}/{port.port}"
+        for port in view.ports
+        for address in port.addresses
+        if not address.traffic.request_packets and not address.traffic.dropped
+    ]
+    if silent and len(silent) == sum(len(port.addresses) for port in view.ports):
+        address = view.ports[0].addresses[0].address
+        return Check(
+            "traffic",
+            ok=False,
+            message=f"no packet for {names(silent)} was ever seen",
+            next=f"route the VIP to this node: on the client or its router, ip route add {address} via NODE; "
+            "requests from this node itself are not balanced yet",
+        )
+    tail = f"; none yet for {names(silent)}" if silent else ""
+    seen = sum(port.traffic.request_packets for port in view.ports)
+    return Check("traffic", ok=True, message=f"{seen} request packets were forwarded{tail}")
+
+
+def _drops(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    """Drops of the past are told but fail nothing, unless nothing but drops happens."""
+    del balancer
+    dropped = sum(port.traffic.dropped for port in view.ports)
+    forwarded = sum(port.traffic.request_packets for port in view.ports)
+    if not dropped:
+        return Check("drops", ok=True, message="no packet for it was dropped")
+    totals: dict[str, int] = {}
+    for verdict in situation.counters.verdicts:
+        if verdict.kind == "drop" and verdict.packets:
+            totals[verdict.text] = totals.get(verdict.text, 0) + verdict.packets
+    reasons = ", ".join(f"{text} ({count})" for text, count in sorted(totals.items(), key=lambda item: -item[1]))
+    return Check(
+        "drops",
+        ok=forwarded > 0,
+        message=f"{dropped} packets for it were dropped; on this node by reason: {reasons}",
+        next="" if forwarded else "mend the first reason: it is the most frequent one",
+    )
+
+
+def _backend_addresses(balancer: LoadBalancer) -> list[IPAddress]:
+    return [backend.address for backend in balancer.spec.backends.static or ()]
+
+
+_Step = Callable[[Situation, LoadBalancer, LoadBalancerView], Check]
+_ON_THE_WAY: tuple[_Step, ...] = (_attached, _forwarding, _routes, _neighbours, _health)
+_IN_THE_KERNEL: tuple[_Step, ...] = (_table, _traffic, _drops)
+"""What can only be asked of VIPs that are in the kernel."""

@@ -1,0 +1,106 @@
+"""The one writer of the kernel's state: tables and links. Blocking; runs in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sluicegate_agent.attach import Attached, AttachError, Attachments
+from sluicegate_agent.datapath.kernel import KernelDatapath
+from sluicegate_agent.datapath.model import InterfaceIndex, Settings
+from sluicegate_agent.datapath.protocol import Census, Counters
+from sluicegate_agent.health.model import HealthState
+from sluicegate_agent.kernel.libbpf import KernelError
+from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.network.model import NetworkSnapshot
+from sluicegate_agent.pins import Pins
+from sluicegate_agent.planning.attachments import Attachment
+from sluicegate_agent.planning.builder import DesiredBuilder
+from sluicegate_agent.planning.desired import Desired, Limits
+from sluicegate_agent.planning.ids import BackendKey
+from sluicegate_agent.planning.reconcile import Reconciler
+from sluicegate_agent.reports.situation import Applied
+from sluicegate_api.loadbalancer import LoadBalancer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step came to; ``converged`` is False when it should be tried again."""
+
+    desired: Desired
+    applied: Applied
+    attached: Mapping[InterfaceIndex, Attached]
+    converged: bool
+
+
+class KernelWorker:
+    """Owns the data path and the links of one set of programs at a time."""
+
+    def __init__(self, pins: Pins, limits: Limits, settings: Settings, manifest: Manifest) -> None:
+        """Opens what the manifest names and takes up links of an agent before. Raises KernelError, DatapathError."""
+        self._pins = pins
+        self._builder = DesiredBuilder(limits, settings)
+        self._manifest = manifest
+        self._datapath = KernelDatapath(manifest)
+        self._reconciler = Reconciler(self._datapath)
+        self._attachments = Attachments(pins, manifest)
+        self._attachments.adopt()
+        self._links_wait = True
+        self._carriers: frozenset[InterfaceIndex] = frozenset()
+
+    def install(self, manifest: Manifest) -> None:
+        """Work on this set from now on; the next step moves the links to it. Raises KernelError, DatapathError."""
+        datapath = KernelDatapath(manifest)
+        self._datapath.close()
+        self._manifest, self._datapath, self._reconciler = manifest, datapath, Reconciler(datapath)
+        self._links_wait = True
+
+    def step(
+        self,
+        balancers: Sequence[LoadBalancer],
+        network: NetworkSnapshot,
+        health: Mapping[BackendKey, HealthState],
+        now: float,
+    ) -> Step:
+        """Bring the kernel in line. Raises DatapathError when the tables cannot be read, KernelError for links."""
+        desired = self._builder.build(balancers, network, health, self._reconciler.observed(), now)
+        # Programs come before tables: a VIP must not take requests whose replies nobody translates.
+        errors = self._attach(desired.attachments, network)
+        report = self._reconciler.reconcile(desired.state)
+        if self._links_wait:
+            # Only now: the maps of a new set may be new as well, and were empty until here.
+            self._attachments.update_all(self._manifest)
+            self._pins.prune(self._manifest)
+            self._links_wait = False
+        for ifindex in (self._carriers | self._attachments.observed().keys()) - desired.attachments.keys():
+            self._attachments.detach(ifindex)
+        self._carriers = frozenset(desired.attachments)
+        refused = tuple(failure.error for failure in report.failed)
+        for text in refused:
+            log.warning("the kernel refused: %s", text)
+        applied = Applied(frozenset(self._reconciler.observed().vips), refused, errors)
+        return Step(desired, applied, self._attachments.observed(), report.converged and not errors)
+
+    def counters(self) -> Counters:
+        """All counters now."""
+        return self._datapath.counters()
+
+    def sweep(self) -> Census:
+        """Count flows and remove those that expired."""
+        return self._datapath.sweep()
+
+    def _attach(
+        self, wanted: Mapping[InterfaceIndex, Attachment], network: NetworkSnapshot
+    ) -> dict[InterfaceIndex, str]:
+        errors: dict[InterfaceIndex, str] = {}
+        for ifindex, attachment in wanted.items():
+            name = network.links[ifindex].name
+            try:
+                self._attachments.attach(ifindex, name, attachment.want_xdp, attachment.tc_only)
+            except (AttachError, KernelError) as error:
+                errors[ifindex] = f"interface {name}: {error}"
+                log.warning("interface %s: %s", name, error)
+        return errors

@@ -1,0 +1,291 @@
+"""The loop: every event leads to a step, whatever a step or the loader does."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from surface_moments import configured, document, files, moment, network
+
+from sluicegate_agent import agent as agent_module
+from sluicegate_agent.agent import Agent
+from sluicegate_agent.control.server import CommandRefusedError
+from sluicegate_agent.datapath.protocol import Census, Counters, DatapathError, Traffic
+from sluicegate_agent.health.checker import HealthChecker
+from sluicegate_agent.health.model import HealthState, Outcome, Target
+from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.reports.answers import Answers
+from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.settings import load_settings
+from sluicegate_agent.source.files import FileWatcher
+from sluicegate_agent.worker import Step
+from sluicegate_api.loadbalancer import LoadBalancer
+
+DNAT = {"addresses": ["203.0.113.20"], "forwarding": {"mode": "DNAT"}}
+
+
+class FakeWorker:
+    """Takes the place of the kernel: remembers what it was told, and fails on command."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[str]] = []
+        self.healths: list[dict[str, HealthState]] = []
+        self.installed = 0
+        self.fail: list[Exception] = []
+        self.unconverged = 0
+        self.stepped = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+
+    def install(self, _manifest: object) -> None:
+        self.installed += 1
+
+    def step(
+        self, balancers: Sequence[LoadBalancer], _network: object, health: Mapping[object, HealthState], _now: float
+    ) -> Step:
+        self.steps.append([balancer.key.name for balancer in balancers])
+        self.healths.append({str(getattr(key, "address")): state for key, state in health.items()})  # noqa: B009
+        self.loop.call_soon_threadsafe(self.stepped.set)
+        if self.fail:
+            raise self.fail.pop(0)
+        situation = moment(configured(*(document(balancer.key.name) for balancer in balancers[:1])))
+        self.unconverged -= 1
+        return Step(situation.desired, situation.applied, situation.attached, converged=self.unconverged < 0)
+
+    def counters(self) -> Counters:
+        return Counters()
+
+    def sweep(self) -> Census:
+        return Census()
+
+
+class Stage:
+    """An agent whose kernel, loader and network are fakes; ``loads`` are the feature sets that were asked for."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.worker = FakeWorker()
+        self.loads: list[frozenset[str]] = []
+        self.refuse: list[LoaderError] = []
+        self.network_event = asyncio.Event()
+        stage = self
+
+        class Network:
+            snapshot = network()
+
+            async def __aenter__(self) -> "Network":
+                return self
+
+            async def __aexit__(self, *error: object) -> None:
+                pass
+
+            def watch(self, addresses: object) -> None:
+                pass
+
+            async def changed(self) -> None:
+                await stage.network_event.wait()
+                stage.network_event.clear()
+
+        def load(request: object, **options: object) -> object:
+            features: dict[str, bool] = getattr(request, "features")  # noqa: B009
+            self.loads.append(frozenset(name for name, on in features.items() if on))
+            if self.refuse:
+                raise self.refuse.pop(0)
+            return SimpleNamespace(save=lambda _path: None)
+
+        async def never_ends(_target: Target) -> Outcome:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(agent_module, "NetworkMonitor", Network)
+        monkeypatch.setattr(agent_module, "HealthChecker", lambda: HealthChecker(never_ends))
+        monkeypatch.setattr(agent_module, "KernelWorker", lambda *_arguments: self.worker)
+        monkeypatch.setattr(agent_module, "loader", SimpleNamespace(pinned=lambda _request, _path: None, load=load))
+        pins = SimpleNamespace(state_dir=tmp_path, root=tmp_path, manifest_path=tmp_path / "manifest.json")
+        self.agent = Agent(load_settings(), pins, FileWatcher([str(tmp_path / "a.yaml")]))  # type: ignore[arg-type]
+
+    async def next_step(self) -> list[str]:
+        async with asyncio.timeout(5):
+            await self.worker.stepped.wait()
+        self.worker.stepped.clear()
+        return self.worker.steps[-1]
+
+    async def step_with(self, *names: str) -> None:
+        while await self.next_step() != list(names):
+            pass
+
+
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: Callable[[Stage], object]) -> None:
+    """Run a story beside a running agent."""
+
+    async def run() -> None:
+        stage = Stage(tmp_path, monkeypatch)
+        stage.agent.take_files(files(a=document()))
+        running = asyncio.create_task(stage.agent.run())
+        try:
+            await story(stage)  # type: ignore[misc]
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    asyncio.run(run())
+
+
+def test_the_first_programs_are_loaded_and_the_configuration_steps_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        assert await stage.next_step() == ["web"]
+        assert stage.loads == [{"IPV4", "FULL_NAT"}]
+        assert stage.agent.situation.programs.obstacle == ""
+
+    play(tmp_path, monkeypatch, story)
+
+
+def test_backends_that_are_checked_are_unknown_at_first_and_never_unchecked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.next_step()
+        assert stage.worker.healths[0] == {"10.0.0.1": HealthState.UNKNOWN, "10.0.0.2": HealthState.UNKNOWN}
+
+    play(tmp_path, monkeypatch, story)
+
+
+def test_an_event_of_the_network_leads_to_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.next_step()
+        stage.network_event.set()
+        assert await stage.next_step() == ["web"]
+
+    play(tmp_path, monkeypatch, story)
+
+
+@pytest.mark.parametrize("error", [DatapathError("tables: gone"), RuntimeError("a defect")])
+def test_a_step_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def story(stage: Stage) -> None:
+        stage.worker.fail = [error]
+        await stage.next_step()
+        await stage.next_step()
+        assert stage.agent.situation.reconcile_failures == 1
+
+    play(tmp_path, monkeypatch, story)
+    assert str(error) in caplog.text
+
+
+def test_a_step_that_did_not_converge_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        stage.worker.unconverged = 2
+        for _ in range(3):
+            await stage.next_step()
+
+    play(tmp_path, monkeypatch, story)
+
+
+def test_other_programs_are_loaded_beside_and_only_what_needs_them_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.next_step()
+        stage.agent.take_files(files(a=document(drainSeconds=1), b=document("dnat", **DNAT)))
+        assert await stage.next_step() == ["web"]
+        await stage.step_with("web", "dnat")
+        assert stage.loads[-1] == {"IPV4", "FULL_NAT", "DNAT"}
+        assert stage.worker.installed == 1
+        stage.agent.take_files(files(a=document()))
+        await stage.step_with("web")
+        assert len(stage.loads) == 2
+
+    play(tmp_path, monkeypatch, story)
+
+
+def test_programs_that_cannot_be_loaded_later_are_told_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.next_step()
+        stage.refuse = [LoaderError("no kernel headers")]
+        stage.agent.take_files(files(a=document(), b=document("dnat", **DNAT)))
+        while stage.agent.situation.programs.obstacle != "no kernel headers":
+            await stage.next_step()
+        stage.network_event.set()
+        assert await stage.next_step() == ["web"]
+        stage.agent.take_files(files(a=document(), b=document("dnat", **DNAT)))
+        await stage.step_with("web", "dnat")
+
+    play(tmp_path, monkeypatch, story)
+    assert "no kernel headers" in caplog.text
+
+
+def test_first_programs_that_cannot_be_loaded_end_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        stage = Stage(tmp_path, monkeypatch)
+        stage.agent.take_files(files(a=document()))
+        stage.refuse = [LoaderError("no kernel headers")]
+        with pytest.raises(LoaderError):
+            await stage.agent.run()
+
+    asyncio.run(run())
+
+
+def test_an_agent_without_load_balancers_loads_nothing_until_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        stage = Stage(tmp_path, monkeypatch)
+        stage.agent.take_files(files(a=""))
+        running = asyncio.create_task(stage.agent.run())
+        await asyncio.sleep(0)
+        assert stage.loads == []
+        stage.agent.take_files(files(a=document()))
+        assert await stage.next_step() == ["web"]
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def working() -> Situation:
+    return moment(configured(document()))
+
+
+def finished(outcome: Counters | Exception) -> Future[Counters]:
+    future: Future[Counters] = Future()
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+    return future
+
+
+def test_answers_use_fresh_counters(working: Situation) -> None:
+    (frontend,) = working.desired.names.frontends
+    fresh = Counters(frontends={frontend: Traffic(opened=42)})
+    answers = Answers(lambda: working, lambda: finished(fresh))
+    assert answers.sample().status.loadbalancers[0].ports[0].traffic.opened == 42
+
+
+def test_answers_fall_back_to_the_last_counters_when_the_kernel_does_not_answer(
+    working: Situation, caplog: pytest.LogCaptureFixture
+) -> None:
+    (frontend,) = working.desired.names.frontends
+    last = replace(working, counters=Counters(frontends={frontend: Traffic(opened=7)}))
+    for count in (lambda: finished(DatapathError("gone")), lambda: None):
+        answers = Answers(lambda: last, count)
+        assert answers.sample().status.loadbalancers[0].ports[0].traffic.opened == 7
+    assert "gone" in caplog.text
+
+
+def test_the_control_socket_knows_status_and_why(working: Situation) -> None:
+    handlers = Answers(lambda: working, lambda: None).handlers()
+    assert asyncio.run(handlers["status"]({}))["ready"] is True  # type: ignore[arg-type]
+    assert asyncio.run(handlers["why"]({"target": "web"}))["ok"] is False  # type: ignore[arg-type]
+    with pytest.raises(CommandRefusedError, match="lb/shop/web"):
+        asyncio.run(handlers["why"]({"target": "nope"}))  # type: ignore[arg-type]

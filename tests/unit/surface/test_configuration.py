@@ -1,0 +1,157 @@
+"""From files to the configuration: the last good version of each object, and who holds which VIP."""
+
+from pathlib import Path
+
+import pytest
+from surface_moments import configured, document, files
+
+from sluicegate_agent.source.configuration import Configuration, configure
+from sluicegate_agent.source.files import Files
+from sluicegate_agent.source.store import ConfigurationStore
+from sluicegate_api.common import ObjectKey
+
+WEB, API = ObjectKey("shop", "web"), ObjectKey("shop", "api")
+OTHER_VIP = {"addresses": ["203.0.113.20"]}
+
+
+def keys(configuration: Configuration) -> list[str]:
+    return [entry.object.key.name for entry in configuration.accepted]
+
+
+def weight(configuration: Configuration, key: ObjectKey = WEB) -> int | None:
+    balancer = configuration.object(key)
+    assert balancer is not None
+    static = balancer.spec.backends.static
+    return static[0].weight if static else None
+
+
+def test_a_bad_edit_is_reported_and_the_last_good_version_stays() -> None:
+    before = configured(document(), document("api", **OTHER_VIP))
+    after = configured(document(colour="red"), document("api", **OTHER_VIP), previous=before)
+    assert after.object(WEB) == before.object(WEB)
+    assert after.object_problems[WEB][0].startswith("spec.colour: ")
+    assert after.problem_lines[0].startswith("a.yaml: LoadBalancer shop/web: spec.colour: ")
+    assert not after.refused_objects
+
+
+def test_good_edits_beside_a_bad_one_take_effect() -> None:
+    before = configured(document(), document("api", **OTHER_VIP))
+    backends = {"static": [{"address": "10.0.0.1", "weight": 7}]}
+    after = configured(document(colour="red"), document("api", **OTHER_VIP, backends=backends), previous=before)
+    assert weight(after, API) == 7
+    assert weight(after) == 100
+
+
+def test_a_removed_document_removes_its_object_even_when_another_one_is_bad() -> None:
+    before = configured(document(), document("api", **OTHER_VIP))
+    after = configured(document(colour="red"), previous=before)
+    assert keys(after) == ["web"]
+
+
+@pytest.mark.parametrize("text", ["{", "just words", "- a\n- list", "kind: [", "a: b\n\ta: c"])
+def test_a_text_whose_objects_cannot_be_told_keeps_all_of_its_file(text: str) -> None:
+    before = configured(document(), document("api", **OTHER_VIP))
+    after = configured(text, previous=before)
+    assert keys(after) == ["web", "api"]
+    assert after.problem_lines
+
+
+def test_an_object_whose_name_was_broken_by_the_edit_stays() -> None:
+    before = configured(document())
+    assert keys(configured(document("Web!"), previous=before)) == ["web"]
+
+
+def test_another_kind_that_cannot_be_used_keeps_nothing_alive() -> None:
+    before = configured(document(), document("api", **OTHER_VIP))
+    sniffer = "apiVersion: sluicegate.io/v1alpha1\nkind: DpiSniffer\nmetadata: {name: edge, namespace: shop}\n"
+    after = configured(document(), sniffer, previous=before)
+    assert keys(after) == ["web"]
+    assert "not supported here yet" in after.problem_lines[0]
+
+
+def test_a_vanished_file_removes_its_objects_and_an_unreadable_one_keeps_them() -> None:
+    before = configure(files(a=document(), b=document("api", **OTHER_VIP)), Configuration())
+    gone = configure(Files({"a.yaml": document()}, missing=("b.yaml",)), before)
+    assert keys(gone) == ["web"]
+    unreadable = configure(Files({"a.yaml": document()}, unreadable={"b.yaml": "Permission denied"}), before)
+    assert keys(unreadable) == ["web", "api"]
+    assert unreadable.problem_lines == ("b.yaml: Permission denied; what was read from it before stays in force",)
+
+
+def test_an_object_that_moves_to_another_file_moves() -> None:
+    before = configure(files(a=document()), Configuration())
+    after = configure(files(b=document()), before)
+    assert [entry.source for entry in after.accepted] == ["b.yaml"]
+
+
+def test_an_object_that_was_never_valid_is_named_with_its_file() -> None:
+    after = configured(document(colour="red"))
+    assert after.accepted == ()
+    assert after.refused_objects == ((WEB, "a.yaml"),)
+
+
+def test_who_holds_a_vip_keeps_it_against_an_earlier_file() -> None:
+    before = configure(files(b=document("late")), Configuration())
+    after = configure(files(a=document("early"), b=document("late")), before)
+    effective = after.effective()
+    assert [each.key.name for each in effective] == ["late"]
+    assert any("shop/early" in line and "held by LoadBalancer shop/late" in line for line in after.problem_lines)
+
+
+def test_without_a_holder_the_order_of_the_files_decides() -> None:
+    after = configure(files(a=document("early"), b=document("late")), Configuration())
+    assert [each.key.name for each in after.effective()] == ["early"]
+
+
+def test_what_an_object_holds_beside_a_lost_vip_port_works() -> None:
+    both = {
+        "addresses": ["203.0.113.10", "203.0.113.11"],
+        "ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}],
+    }
+    after = configured(document(), document("api", **both))
+    parts = [each for each in after.effective() if each.key == API]
+    served = {
+        (str(address), port.port) for part in parts for port in part.spec.ports for address in part.spec.addresses
+    }
+    assert served == {("203.0.113.11", 80), ("203.0.113.10", 443), ("203.0.113.11", 443)}
+    labels = [port.label for part in parts for port in part.spec.ports]
+    assert len(labels) == len(set(labels))
+
+
+def test_a_paused_object_keeps_the_version_before_the_pause() -> None:
+    before = configured(document())
+    backends = {"static": [{"address": "10.0.0.1", "weight": 7}]}
+    paused = configured(document(paused=True, backends=backends), previous=before)
+    assert weight(paused) == 100
+    assert paused.paused == {WEB}
+    resumed = configured(document(backends=backends), previous=paused)
+    assert weight(resumed) == 7
+    assert not resumed.paused
+
+
+def test_an_object_that_is_paused_from_the_start_does_not_run() -> None:
+    after = configured(document(paused=True))
+    assert keys(after) == ["web"]
+    assert after.effective() == ()
+
+
+def test_a_restart_beside_a_broken_file_takes_nothing_away(tmp_path: Path) -> None:
+    store = ConfigurationStore(tmp_path)
+    before = configure(files(b=document("late")), Configuration())
+    store.save(configure(files(a=document("early"), b=document("late")), before))
+    loaded = store.load()
+    after = configure(files(a="{", b=document("late")), loaded)
+    assert keys(after) == ["early", "late"]
+    assert [each.key.name for each in after.effective()] == ["late"]
+    assert after.object(ObjectKey("shop", "early")) == loaded.object(ObjectKey("shop", "early"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"format": 99, "entries": [], "holders": []}'])
+def test_a_stored_configuration_that_makes_no_sense_is_left_aside(tmp_path: Path, text: str) -> None:
+    (tmp_path / "configuration.json").write_text(text)
+    assert ConfigurationStore(tmp_path).load() == Configuration()
+
+
+def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ConfigurationStore(tmp_path / "missing").save(configured(document()))
+    assert "cannot keep the configuration" in caplog.text

@@ -1,0 +1,204 @@
+"""The status document and its conditions."""
+
+from dataclasses import replace
+
+from surface_moments import ETH0, configured, document, moment, network
+
+from sluicegate_agent.attach import Attached, Mode
+from sluicegate_agent.datapath.protocol import Census, Counters, Traffic
+from sluicegate_agent.programs import FEATURES
+from sluicegate_agent.reports.situation import Programs, Situation
+from sluicegate_agent.reports.status import status
+from sluicegate_agent.reports.view import Condition, ConditionStatus, ConditionType, LoadBalancerView
+
+TWO_FAMILIES = {
+    "addresses": ["203.0.113.10", "2001:db8::10"],
+    "backends": {"static": [{"address": "10.0.0.1"}, {"address": "fd00::1"}]},
+}
+
+
+def only(situation: Situation) -> LoadBalancerView:
+    (view,) = status(situation).loadbalancers
+    return view
+
+
+def condition(view: LoadBalancerView, kind: ConditionType) -> Condition:
+    found = view.condition(kind)
+    assert found is not None
+    return found
+
+
+def test_a_working_load_balancer_is_ready_and_nothing_is_degraded() -> None:
+    view = only(moment(configured(document())))
+    assert view.ready
+    assert condition(view, ConditionType.ACCEPTED).status is ConditionStatus.TRUE
+    assert condition(view, ConditionType.PROGRAMMED).status is ConditionStatus.TRUE
+    assert condition(view, ConditionType.DEGRADED).status is ConditionStatus.FALSE
+
+
+def test_a_backend_that_fails_its_checks_is_down_with_the_reason_and_degrades() -> None:
+    view = only(moment(configured(document()), down={"10.0.0.2": "connection refused"}))
+    (port,) = view.ports
+    assert [(each.state, each.health, each.reason) for each in port.backends] == [
+        ("active", "up", ""),
+        ("down", "down", "connection refused"),
+    ]
+    assert view.ready
+    assert "10.0.0.2:8080 is down (connection refused)" in condition(view, ConditionType.DEGRADED).message
+
+
+def test_without_a_usable_backend_it_is_programmed_and_not_ready() -> None:
+    view = only(moment(configured(document()), down={"10.0.0.1": "refused", "10.0.0.2": "no answer"}))
+    assert condition(view, ConditionType.PROGRAMMED).status is ConditionStatus.TRUE
+    ready = condition(view, ConditionType.READY)
+    assert ready.reason == "NoHealthyBackend"
+    assert "http has no usable IPv4 backend: 10.0.0.1:8080 is down (refused)" in ready.message
+
+
+def test_a_family_without_a_usable_backend_is_not_ready() -> None:
+    view = only(moment(configured(document(**TWO_FAMILIES)), down={"fd00::1": "refused"}))
+    assert "IPv6" in condition(view, ConditionType.READY).message
+    assert "IPv4" not in condition(view, ConditionType.READY).message
+
+
+def test_a_backend_without_a_route_is_unreachable_with_the_reason() -> None:
+    lost = network(unreachable={"10.0.0.2": "no route to 10.0.0.2"})
+    view = only(moment(configured(document()), snapshot=lost))
+    backend = view.ports[0].backends[1]
+    assert (backend.state, backend.reason) == ("unreachable", "no route to 10.0.0.2")
+
+
+def test_a_removed_backend_is_shown_while_it_drains() -> None:
+    after = configured(document(backends={"static": [{"address": "10.0.0.1"}]}))
+    view = only(moment(configured(document()), later=after))
+    assert [(each.address, each.state, each.weight) for each in view.ports[0].backends] == [
+        ("10.0.0.1", "active", 100),
+        ("10.0.0.2", "draining", 0),
+    ]
+
+
+def test_counters_and_flows_stand_with_their_vip_and_their_backend() -> None:
+    situation = moment(configured(document(**TWO_FAMILIES)))
+    names = situation.desired.names
+    frontends = {str(endpoint.address): key for key, (_, endpoint) in names.frontends.items()}
+    backends = {str(key.address): identity for identity, key in names.backends.items()}
+    view = only(
+        replace(
+            situation,
+            counters=Counters(
+                frontends={
+                    frontends["203.0.113.10"]: Traffic(4, 400, 3, 300, 2, 1),
+                    frontends["2001:db8::10"]: Traffic(10, 1000, 10, 1000, 5, 0),
+                },
+                backends={backends["10.0.0.1"]: Traffic(4, 400, 3, 300, 2, 1)},
+            ),
+            census=Census(flows={backends["10.0.0.1"]: 7}, frontend_flows={frontends["203.0.113.10"]: 7}),
+        )
+    )
+    (port,) = view.ports
+    assert port.traffic == Traffic(14, 1400, 13, 1300, 7, 1)
+    assert port.active_flows == 7
+    by_address = {each.address: each for each in port.backends}
+    assert by_address["10.0.0.1"].traffic.opened == 2
+    assert by_address["10.0.0.1"].active_flows == 7
+    assert by_address["fd00::1"].traffic == Traffic()
+
+
+def test_a_vip_that_another_holds_says_so_and_shows_nothing_of_the_others_traffic() -> None:
+    situation = moment(configured(document(), document("other")))
+    (frontend,) = situation.desired.names.frontends
+    situation = replace(situation, counters=Counters(frontends={frontend: Traffic(9, 9, 9, 9, 9, 9)}))
+    web, other = status(situation).loadbalancers
+    assert web.ports[0].traffic.opened == 9
+    assert other.ports[0].traffic == Traffic()
+    assert "held by LoadBalancer shop/web" in other.ports[0].addresses[0].reason
+    assert condition(other, ConditionType.ACCEPTED).reason == "AddressRefused"
+    assert not other.ready
+
+
+def test_a_vip_of_the_node_itself_is_refused_in_words() -> None:
+    view = only(moment(configured(document(addresses=["192.0.2.1"]))))
+    assert "is an address of this node" in condition(view, ConditionType.ACCEPTED).message
+
+
+def test_an_object_that_was_never_valid_is_listed_with_its_errors() -> None:
+    view = only(moment(configured(document(colour="red"))))
+    assert view.ports == ()
+    assert "spec.colour" in condition(view, ConditionType.ACCEPTED).message
+    assert not view.ready
+
+
+def test_a_bad_edit_is_told_while_the_old_version_works() -> None:
+    before = configured(document())
+    situation = moment(configured(document(colour="red"), previous=before))
+    view = only(situation)
+    assert view.ready
+    assert condition(view, ConditionType.ACCEPTED).message.endswith("what was read before stays in force")
+    assert not status(situation).ready
+
+
+def test_missing_programs_hold_back_only_what_needs_them() -> None:
+    dnat = document("dnat", addresses=["203.0.113.20"], forwarding={"mode": "DNAT"})
+    some = Programs(frozenset(FEATURES) - {"DNAT"}, "the programs are being compiled")
+    web, other = status(moment(configured(document(), dnat), programs=some)).loadbalancers
+    assert web.ready
+    assert condition(other, ConditionType.PROGRAMMED).message == "the programs are being compiled"
+
+
+def test_what_the_kernel_refused_and_where_programs_cannot_attach_is_told() -> None:
+    situation = moment(configured(document()))
+    refused = replace(situation, applied=replace(situation.applied, refused=("backends 1: no space",)))
+    assert condition(only(refused), ConditionType.PROGRAMMED).message == "backends 1: no space"
+    nowhere = replace(situation, attached={}, applied=replace(situation.applied, attach_errors={ETH0: "eth0: busy"}))
+    assert condition(only(nowhere), ConditionType.PROGRAMMED).reason == "NotAttached"
+    assert "eth0: busy" in condition(only(nowhere), ConditionType.DEGRADED).message
+
+
+def test_without_an_interface_where_traffic_arrives_it_is_not_ready() -> None:
+    view = only(moment(configured(document(interfaces=["late0"]))))
+    assert condition(view, ConditionType.PROGRAMMED).reason == "NotAttached"
+    assert "late0" in condition(view, ConditionType.READY).message
+
+
+def test_a_paused_object_says_so() -> None:
+    view = only(moment(configured(document(paused=True), previous=configured(document()))))
+    assert view.ready
+    assert condition(view, ConditionType.PAUSED).status is ConditionStatus.TRUE
+
+
+def test_an_interface_tells_its_mode_and_the_reason() -> None:
+    situation = moment(configured(document()))
+    busy = Attached(ETH0, "eth0", Mode.TC, "another XDP program is attached", "tc_ingress")
+    views = status(replace(situation, attached={**situation.attached, ETH0: busy})).interfaces
+    assert [(view.name, view.mode, view.reason, view.program) for view in views] == [
+        ("eth0", "tc", "another XDP program is attached", "tc_ingress"),
+        ("eth1", "xdp", "the route to backend 10.0.0.1 leads through it", "xdp_main"),
+    ]
+
+
+def test_the_json_has_the_promised_shape() -> None:
+    answer = status(moment(configured(document()))).to_json()
+    assert list(answer) == ["ready", "interfaces", "loadbalancers", "sniffers", "problems"]
+    balancers = answer["loadbalancers"]
+    assert isinstance(balancers, list)
+    assert balancers[0]["backends"] == {"total": 2, "healthy": 2, "draining": 0}
+    assert balancers[0]["ports"][0]["backends"][1] == {
+        "address": "10.0.0.2",
+        "port": 8080,
+        "state": "active",
+        "health": "up",
+        "reason": "",
+        "weight": 50,
+        "effectiveWeight": 50,
+        "packets": 0,
+        "bytes": 0,
+        "newFlows": 0,
+        "activeFlows": 0,
+        "dropped": 0,
+    }
+
+
+def test_an_agent_that_has_done_nothing_yet_can_be_asked() -> None:
+    view = only(Situation(configuration=configured(document())))
+    assert condition(view, ConditionType.PROGRAMMED).message == "the programs are not loaded yet"
+    assert [each.state for each in view.ports[0].backends] == ["pending", "pending"]
