@@ -1,0 +1,46 @@
+# Every target is a thin line over scripts/ and .venv/bin; each stage prints its time.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint test test-slow crds lock clean
+
+BIN := .venv/bin
+STAGE := scripts/stage.sh
+# Tests that load programs or send traffic need root; without it the others still run.
+MARKERS := not slow$(if $(filter-out 0,$(shell id -u)), and not kernel and not lab)
+
+# Python 3.11 is the oldest we support; no address of an index is written down.
+LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra agent \
+	pyproject.toml
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is needed: Debian packages (root) and .venv
+	@$(STAGE) setup scripts/setup.sh
+
+demo: setup ## 45 seconds of real traffic through a VIP while things break (root)
+	@$(BIN)/sluicegate demo
+
+lint: setup ## Style, types and layers
+	@$(STAGE) "ruff check" $(BIN)/ruff check .
+	@$(STAGE) "ruff format" $(BIN)/ruff format --check .
+	@$(STAGE) mypy $(BIN)/mypy
+	@$(STAGE) "import layers" $(BIN)/lint-imports
+
+test: lint ## Lint and all tests but the slow ones; those that need root only as root
+	@$(STAGE) tests $(BIN)/pytest -m "$(MARKERS)" --durations=10
+
+test-slow: setup ## The slow tests: a transfer of 1 GB through three kills of the agent, and the like (root)
+	@$(STAGE) "slow tests" $(BIN)/pytest -m slow --timeout 900 --durations=10
+
+crds: setup ## Write deploy/crds/ anew from the models (a test fails when they differ)
+	@$(BIN)/sluicegate crds >deploy/crds/loadbalancers.sluicegate.io.yaml
+
+lock: ## Compile requirements/ anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }
+	$(LOCK) --group dev --output-file requirements/dev.txt
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
+
+clean: ## Remove .venv and everything that was built; system packages stay
+	rm -rf .venv .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

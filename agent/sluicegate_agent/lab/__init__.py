@@ -1,0 +1,1 @@
+"""A network on one machine: namespaces, servers and load, for the demo and for the tests in tests/lab."""

@@ -1,0 +1,140 @@
+"""A backend for the lab: HTTP/1.1 and UDP echo on one address, both families. Run as ``python -m``.
+
+- ``GET /``: the server's name.
+- ``GET /client``: the name and the address the connection came from.
+- ``GET /blob/N``: N bytes of :mod:`sluicegate_agent.lab.content`.
+- ``POST /digest``: the SHA-256 of the request's body, in hex.
+- UDP: the name, the sender's address and the payload, separated by spaces.
+
+Connections are closed after one answer unless the request asks for ``Connection: keep-alive``. ``ready`` is printed
+once all ports are open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv6Address
+
+from sluicegate_agent.lab.content import BLOCK, blocks
+
+HTTP_PORT = 8080
+UDP_PORT = 9000
+
+_BACKLOG = 1024
+
+
+class Server:
+    """Answers the requests of one backend; ``name`` is in every answer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def serve(self, http_port: int, udp_port: int) -> None:
+        """Listen and answer until cancelled."""
+        listener = socket.create_server(
+            ("::", http_port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+        )
+        server = await asyncio.start_server(self._connection, sock=listener, backlog=_BACKLOG)
+        datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.bind(("::", udp_port))
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Echo(self._name), sock=datagrams)
+        print("ready", flush=True)
+        async with server:
+            await server.serve_forever()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A client, a health check for one, may leave whenever it likes.
+        with suppress(OSError, EOFError):
+            while await self._request(reader, writer):
+                pass
+        with suppress(OSError):
+            writer.close()
+            await writer.wait_closed()
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; False when the connection is to be closed."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        keep = headers.get("connection", "").lower() == "keep-alive"
+        if method == "GET" and path.startswith("/blob/"):
+            size = int(path.removeprefix("/blob/"))
+            writer.write(_head(size, keep=keep))
+            for block in blocks(size):
+                writer.write(block)
+                await writer.drain()
+        else:
+            body = await self._answer(method, path, headers, reader, writer)
+            writer.write(_head(len(body), keep=keep) + body)
+            await writer.drain()
+        return keep
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bytes:
+        if method == "POST" and path == "/digest":
+            return (await _digest(reader, int(headers["content-length"]))).encode()
+        if path == "/client":
+            return f"{self._name} {_plain(writer.get_extra_info('peername')[0])}".encode()
+        return self._name.encode()
+
+
+class _Echo(asyncio.DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._transport is not None:
+            self._transport.sendto(f"{self._name} {_plain(addr[0])} ".encode() + data, addr)
+
+
+async def _digest(reader: asyncio.StreamReader, size: int) -> str:
+    total = hashlib.sha256()
+    while size:
+        part = await reader.read(min(size, BLOCK))
+        if not part:
+            raise EOFError
+        total.update(part)
+        size -= len(part)
+    return total.hexdigest()
+
+
+def _head(length: int, *, keep: bool) -> bytes:
+    connection = "keep-alive" if keep else "close"
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+def _plain(address: str) -> str:
+    """The address as its own family writes it: sockets of both families show IPv4 as ``::ffff:a.b.c.d``."""
+    parsed = IPv6Address(address)
+    return str(parsed.ipv4_mapped or parsed)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(description="HTTP and UDP echo server of the lab")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--http-port", type=int, default=HTTP_PORT)
+    parser.add_argument("--udp-port", type=int, default=UDP_PORT)
+    options = parser.parse_args()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Server(options.name).serve(options.http_port, options.udp_port))
+
+
+if __name__ == "__main__":
+    main()
