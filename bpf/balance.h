@@ -3,32 +3,37 @@
 #ifndef SLUICEGATE_BALANCE_H
 #define SLUICEGATE_BALANCE_H
 
+#include "admission.h"
 #include "count.h"
 #include "filter.h"
 #include "flow.h"
+#include "fragment.h"
 #include "hop.h"
 #include "parse.h"
 
-/* The flow is not known, or must choose again: the cold program decides. */
-#define OPEN_FLOW (-2)
-
-ALWAYS_INLINE u32 vip_lookup(const struct packet *p)
+ALWAYS_INLINE u32 vip_lookup(const struct packet *p, u8 protocol, u16 port)
 {
     u32 *id = 0;
 #if WITH_IPV4
     if (p->family == FAMILY_IPV4) {
         struct endpoint4 key = {
-            .address = p->destination[0], .port = p->destination_port, .protocol = p->protocol};
+            .address = p->destination[0], .port = port, .protocol = protocol};
         id = vips4.lookup(&key);
         return id ? *id : 0;
     }
 #endif
 #if WITH_IPV6
-    struct endpoint6 key = {.port = p->destination_port, .protocol = p->protocol};
+    struct endpoint6 key = {.port = port, .protocol = protocol};
     copy_address(key.address, p->destination);
     id = vips6.lookup(&key);
 #endif
     return id ? *id : 0;
+}
+
+/* Is the packet's destination a VIP, whatever its ports? The agent enters each under ICMP. */
+ALWAYS_INLINE bool is_for_vip(const struct packet *p)
+{
+    return vip_lookup(p, p->family == FAMILY_IPV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, 0);
 }
 
 ALWAYS_INLINE void client_of_request(const struct packet *p, u32 frontend, struct client *c)
@@ -53,7 +58,7 @@ ALWAYS_INLINE void translation_of(const struct backend *backend, const u32 sourc
 
 /* Rewrite a request towards its backend and send it. `source` and its port are what the backend will see. */
 ALWAYS_INLINE int forward_request(context *ctx, struct packet *p, u32 frontend_id, u32 backend_id,
-                                  const struct backend *backend, const u32 source[4], u16 source_port)
+                                  const struct backend *backend, u8 mode, const u32 source[4], u16 source_port)
 {
     u32 nexthop_id = backend->nexthop;
     struct nexthop *nexthop = nexthops.lookup(&nexthop_id);
@@ -62,7 +67,16 @@ ALWAYS_INLINE int forward_request(context *ctx, struct packet *p, u32 frontend_i
     int reason = hop_check(ctx, p, &nexthop->hop);
     if (reason != GO_ON)
         return reason;
-    reason = ctx_rewrite(ctx, p, source, backend->address, source_port, backend->port);
+    /* With direct return the backend owns the VIP: only the hop changes. */
+    bool direct = WITH_DIRECT_RETURN && mode == MODE_DIRECT_RETURN;
+    const u32 *destination = direct ? p->destination : backend->address;
+    u16 destination_port = direct ? p->destination_port : backend->port;
+    if (p->fragment) {
+        reason = fragment_follow(ctx, p, frontend_id, backend_id, source, destination, 0, mode != MODE_FULL_NAT);
+        if (reason != GO_ON)
+            return reason;
+    }
+    reason = ctx_rewrite(ctx, p, source, destination, source_port, destination_port);
     if (reason != GO_ON)
         return reason;
     reason = send_to_nexthop(ctx, p, nexthop);
@@ -86,11 +100,11 @@ ALWAYS_INLINE bool nat_visit(struct flow *flow, const struct client *c, const st
         state_is_expired(nat->state, nat->last_seen, now, backend->protocol, idle_timeout, settings))
         return false;
     if (opening && state_is_closed(nat->state))
-        return false; /* a new connection takes another port; this one rests, and no SYN prolongs that */
+        return false; /* a new connection: this one's port goes on resting, not a moment longer */
     if (!opening && (nat->state & FLOW_ANSWERED))
         bits |= FLOW_ESTABLISHED;
     if (bits & ~nat->state)
-        state_add(&nat->state, bits, nat->backend);
+        state_add(&nat->state, bits, nat->backend, backend->service, nat->epoch);
     nat->last_seen = now;
     flow->state = nat->state;
     flow->synced = now;
@@ -106,7 +120,7 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
     client_of_request(p, frontend_id, &client);
     struct flow *flow = flow_lookup(&client);
     if (!flow)
-        return OPEN_FLOW;
+        return GO_OPEN;
 
     u32 backend_id = flow->backend;
     struct backend *backend = backends.lookup(&backend_id);
@@ -115,11 +129,11 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
     bool opening = is_opening(p);
     bool may_move = opening || p->protocol == IPPROTO_UDP;
     if (backend->state == BACKEND_FREE || backend->generation != flow->backend_generation)
-        return may_move ? OPEN_FLOW : REASON_BACKEND_GONE;
+        return may_move ? GO_OPEN : REASON_BACKEND_GONE;
     if (may_move && backend->state == BACKEND_DOWN)
-        return OPEN_FLOW;
+        return GO_OPEN;
     if (opening && backend->state != BACKEND_ACTIVE)
-        return OPEN_FLOW;
+        return GO_OPEN;
 
     u32 now = bpf_jiffies64();
     u64 bits = state_from_flags(p, FLOW_CLIENT_FIN);
@@ -128,27 +142,31 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
         bool unsettled = p->protocol == IPPROTO_TCP && !(flow->state & FLOW_ESTABLISHED);
         if (unsettled || opening || (bits & ~flow->state) || now - flow->synced >= settings->sync_interval) {
             if (!nat_visit(flow, &client, backend, bits, opening, now, frontend->idle_timeout, settings))
-                return OPEN_FLOW;
+                return GO_OPEN;
         }
         if (flow->last_seen != now)
             flow->last_seen = now;
-        return forward_request(ctx, p, frontend_id, backend_id, backend, flow->source, flow->nat_port);
+        return forward_request(ctx, p, frontend_id, backend_id, backend, MODE_FULL_NAT, flow->source, flow->nat_port);
     }
 #endif
-#if WITH_DNAT
     if (state_is_expired(flow->state, flow->last_seen, now, p->protocol, frontend->idle_timeout, settings))
-        return OPEN_FLOW;
+        return GO_OPEN;
     if (opening && state_is_closed(flow->state))
-        return OPEN_FLOW;
-    if (!opening && (flow->state & FLOW_ANSWERED))
+        return GO_OPEN;
+    if (frontend->mode == MODE_DIRECT_RETURN) {
+        /* Replies are not seen here: the client's word must do for both sides. */
+        if (p->protocol == IPPROTO_TCP && !opening)
+            bits |= FLOW_ESTABLISHED;
+        if (bits & FLOW_CLIENT_FIN)
+            bits |= FLOW_BACKEND_FIN;
+    } else if (!opening && (flow->state & FLOW_ANSWERED)) {
         bits |= FLOW_ESTABLISHED;
+    }
     if (bits & ~flow->state)
-        state_add(&flow->state, bits, backend_id);
+        state_add(&flow->state, bits, backend_id, frontend->service, flow->epoch);
     if (flow->last_seen != now)
         flow->last_seen = now;
-    return forward_request(ctx, p, frontend_id, backend_id, backend, p->source, p->source_port);
-#endif
-    return REASON_INTERNAL;
+    return forward_request(ctx, p, frontend_id, backend_id, backend, frontend->mode, p->source, p->source_port);
 }
 
 /* Rewrite a reply towards its client and send it: it comes from the VIP, whatever the backend's own address. */
@@ -160,6 +178,11 @@ ALWAYS_INLINE int forward_reply(context *ctx, struct packet *p, u32 frontend_id,
     int reason = find_client(ctx, p, frontend->address, client, settings->hop_generation, cache, &way);
     if (reason != GO_ON)
         return reason;
+    if (p->fragment) {
+        reason = fragment_follow(ctx, p, frontend_id, backend_id, frontend->address, client, &way.hop, false);
+        if (reason != GO_ON)
+            return reason;
+    }
     reason = ctx_rewrite(ctx, p, frontend->address, client, frontend->port, client_port);
     if (reason != GO_ON)
         return reason;
@@ -168,6 +191,13 @@ ALWAYS_INLINE int forward_reply(context *ctx, struct packet *p, u32 frontend_id,
         return reason;
     count_reply(frontend_id, backend_id, p->length);
     return REASON_FORWARDED_REPLY;
+}
+
+/* The id for counting: 0, which stands for none, when the id was given to another backend since. */
+ALWAYS_INLINE u32 present_backend(u32 id, u16 generation)
+{
+    struct backend *backend = backends.lookup(&id);
+    return backend && backend->generation == generation ? id : 0;
 }
 
 #if WITH_FULL_NAT
@@ -191,10 +221,10 @@ ALWAYS_INLINE int handle_nat_reply(context *ctx, struct packet *p, const struct 
     if (!frontend || !frontend->family ||
         state_is_expired(nat->state, nat->last_seen, now, p->protocol, frontend->idle_timeout, settings))
         return REASON_NO_TRANSLATION;
-    u32 backend_id = counted_backend(nat->backend, nat->backend_generation);
+    u32 backend_id = present_backend(nat->backend, nat->backend_generation);
     u64 bits = FLOW_ANSWERED | state_from_flags(p, FLOW_BACKEND_FIN);
     if (bits & ~nat->state)
-        state_add(&nat->state, bits, backend_id);
+        state_add(&nat->state, bits, backend_id, frontend->service, nat->epoch);
     if (nat->last_seen != now)
         nat->last_seen = now;
     return forward_reply(ctx, p, frontend_id, frontend, backend_id, nat->client, nat->client_port, &nat->client_hop,
@@ -248,16 +278,20 @@ ALWAYS_INLINE int handle_dnat_reply(context *ctx, struct packet *p, const struct
             break;
         flow = 0;
     }
-    if (!flow)
-        return REASON_NO_TRANSLATION;
     struct frontend *frontend = frontends.lookup(&frontend_id);
+    if (!flow) {
+        /* In a flood requests are forwarded without an entry, and their replies must be told without one. */
+        if (reverse->count == 1 && frontend && is_flooded(frontend->service, settings, now))
+            return GO_ADOPT;
+        return REASON_NO_TRANSLATION;
+    }
     if (!frontend || !frontend->family ||
         state_is_expired(flow->state, flow->last_seen, now, p->protocol, frontend->idle_timeout, settings))
         return REASON_NO_TRANSLATION;
     u32 backend_id = flow->backend;
     u64 bits = FLOW_ANSWERED | state_from_flags(p, FLOW_BACKEND_FIN);
     if (bits & ~flow->state)
-        state_add(&flow->state, bits, backend_id);
+        state_add(&flow->state, bits, backend_id, frontend->service, flow->epoch);
     if (flow->last_seen != now)
         flow->last_seen = now;
     return forward_reply(ctx, p, frontend_id, frontend, backend_id, p->destination, p->destination_port,
@@ -276,8 +310,8 @@ ALWAYS_INLINE int handle_reply(context *ctx, struct packet *p, const struct sett
     bool by_dnat = (filter->dnat_backends >> bit) & 1;
     if (!by_nat && !by_dnat)
         return REASON_NOT_OURS;
-    if (!p->transport_offset)
-        return REASON_FRAGMENT;
+    if (p->fragment == FRAGMENT_LATER)
+        return GO_FRAGMENT;
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     if (parse_transport(data, end, p) != GO_ON)
@@ -294,27 +328,47 @@ ALWAYS_INLINE int handle_reply(context *ctx, struct packet *p, const struct sett
     return reason;
 }
 
-/* What both programs, hot and cold, do first. Leaves the frontend of a VIP in `frontend`, else 0. */
-ALWAYS_INLINE int classify(context *ctx, struct packet *p, const struct settings *settings, u32 *frontend)
+/* What all programs, hot and cold, do first. Leaves the frontend of a VIP in `frontend`, else 0. */
+ALWAYS_INLINE int classify_hot(context *ctx, struct packet *p, const struct settings *settings, u32 *frontend)
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     int reason = parse_network(ctx, data, end, settings->zero, p);
-    if (reason == REASON_FRAGMENT)
-        p->transport_offset = 0;
-    else if (reason != GO_ON)
+    if (reason != GO_ON)
         return reason;
     if (!ctx_is_for_us(ctx))
         return REASON_OTHER_HOST;
+    /* Any router may report an error about a balanced flow: the addresses that count are in the packet it quotes. */
+    if (is_icmp(p))
+        return GO_ICMP;
     if (!filter_has_vip(p->destination, p->family))
         return GO_ON;
-    if (reason == REASON_FRAGMENT)
-        return reason;
+    if (p->fragment == FRAGMENT_LATER)
+        return GO_FRAGMENT;
     reason = parse_transport(data, end, p);
     if (reason != GO_ON)
         return reason;
-    *frontend = vip_lookup(p);
+    *frontend = vip_lookup(p, p->protocol, p->destination_port);
     return *frontend ? GO_ON : REASON_OTHER_PORT;
+}
+
+/* The same for cold programs, which have more ways behind them than the verifier could follow one by one. */
+ALWAYS_INLINE int classify(context *ctx, struct packet *p, const struct settings *settings, u32 *frontend)
+{
+    int reason = classify_hot(ctx, p, settings, frontend);
+    forget_packet(p, settings->zero);
+    return reason;
+}
+
+/* Which cold program opens flows of this frontend? */
+ALWAYS_INLINE int open_how(u32 frontend_id)
+{
+    struct frontend *frontend = frontends.lookup(&frontend_id);
+    struct scratch *scratch = ctx_scratch();
+    if (!frontend || !scratch)
+        return REASON_INTERNAL;
+    scratch->attempt = 0;
+    return frontend->mode == MODE_FULL_NAT ? GO_OPEN_NAT : GO_OPEN_KEPT;
 }
 
 ALWAYS_INLINE int balance(context *ctx, struct packet *p)
@@ -323,18 +377,42 @@ ALWAYS_INLINE int balance(context *ctx, struct packet *p)
     struct settings *settings = get_settings();
     if (!settings)
         return REASON_INTERNAL;
-    int reason = classify(ctx, p, settings, &frontend);
+    int reason = classify_hot(ctx, p, settings, &frontend);
     if (reason != GO_ON && reason != REASON_OTHER_PORT)
         return reason;
     if (frontend) {
         reason = handle_request(ctx, p, frontend, settings);
-        if (reason != OPEN_FLOW && kind_of(reason) == KIND_drop)
+        if (reason >= 0 && kind_of(reason) == KIND_drop)
             count_frontend_drop(frontend);
-        return reason;
+        return reason == GO_OPEN ? open_how(frontend) : reason;
     }
     /* The filter may have taken a backend's client for a VIP: its hash is small. */
     int reply = handle_reply(ctx, p, settings);
     return reply == REASON_NOT_OURS && reason == REASON_OTHER_PORT ? reason : reply;
+}
+
+/* In IPv6 a later fragment may begin with the rest of an extension header: then it does not say what it is part of. */
+ALWAYS_INLINE bool may_be_balanced(u8 protocol)
+{
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;
+}
+
+/* Body of the cold program for later fragments. */
+ALWAYS_INLINE int balance_fragment(context *ctx, struct packet *p)
+{
+    u32 frontend = 0;
+    struct settings *settings = get_settings();
+    if (!settings)
+        return REASON_INTERNAL;
+    int reason = classify(ctx, p, settings, &frontend);
+    if (reason >= 0)
+        return reason;
+    struct fragment *fragment = fragment_lookup(p);
+    if (fragment)
+        return forward_fragment(ctx, p, fragment, settings);
+    if (!is_for_vip(p))
+        return REASON_NO_TRANSLATION;
+    return may_be_balanced(p->protocol) ? REASON_FRAG_FIRST_MISSING : REASON_OTHER_PROTOCOL;
 }
 
 /* The one exit: count, and translate the reason into what this hook returns. */

@@ -49,6 +49,17 @@ ALWAYS_INLINE int ctx_is_for_us(context *ctx)
     return ctx->pkt_type == PACKET_HOST;
 }
 
+/* Any place in the packet; for cold paths. What changes stays in line with a checksum that the card computed. */
+ALWAYS_INLINE int ctx_load(context *ctx, u32 offset, void *to, u32 length)
+{
+    return bpf_skb_load_bytes(ctx, offset, to, length);
+}
+
+ALWAYS_INLINE int ctx_store(context *ctx, u32 offset, void *from, u32 length)
+{
+    return bpf_skb_store_bytes(ctx, offset, from, length, BPF_F_RECOMPUTE_CSUM);
+}
+
 /* A batch of segments (GRO) is cut again on its way out. */
 ALWAYS_INLINE u32 ctx_packet_size(context *ctx, const struct packet *p)
 {
@@ -141,6 +152,24 @@ ALWAYS_INLINE int ctx_send_to_neighbour(context *ctx, struct packet *p, u32 ifin
         return reason;
     p->action = redirect_to_neighbour(ifindex, &neighbour, sizeof(neighbour), 0);
     return GO_ON;
+}
+
+/* Cut the packet to `length` bytes. */
+ALWAYS_INLINE int ctx_cut(context *ctx, u32 length)
+{
+    return bpf_skb_change_tail(ctx, length, 0);
+}
+
+/* Make room for `room` bytes at the front. */
+ALWAYS_INLINE int ctx_extend(context *ctx, u32 room)
+{
+    return bpf_skb_change_head(ctx, room, 0);
+}
+
+/* Out of the interface that the packet came in on. */
+ALWAYS_INLINE int ctx_bounce(context *ctx)
+{
+    return bpf_redirect(ctx->ifindex, 0);
 }
 
 ALWAYS_INLINE int ctx_verdict(enum reason_kind kind, const struct packet *p)

@@ -22,7 +22,10 @@ ALWAYS_INLINE struct scratch *ctx_scratch(void)
     return scratch_xdp.lookup(&index);
 }
 
-static u64 (*frame_length_with_fragments)(struct xdp_md *ctx) = (void *)188; /* bpf_xdp_get_buff_len, 5.18 */
+/* Helpers that are younger than bcc's list; all since 5.18. */
+static u64 (*frame_length_with_fragments)(struct xdp_md *ctx) = (void *)188; /* bpf_xdp_get_buff_len */
+static long (*load_bytes)(struct xdp_md *ctx, u32 offset, void *to, u32 length) = (void *)189;
+static long (*store_bytes)(struct xdp_md *ctx, u32 offset, void *from, u32 length) = (void *)190;
 
 ALWAYS_INLINE u32 ctx_ifindex(context *ctx)
 {
@@ -37,6 +40,17 @@ ALWAYS_INLINE u32 ctx_length(context *ctx)
 ALWAYS_INLINE int ctx_is_for_us(context *ctx)
 {
     return true; /* the card filters by MAC; broadcast is sorted out by the parser */
+}
+
+/* Any place in the frame, also in its fragments; for cold paths. */
+ALWAYS_INLINE int ctx_load(context *ctx, u32 offset, void *to, u32 length)
+{
+    return load_bytes(ctx, offset, to, length);
+}
+
+ALWAYS_INLINE int ctx_store(context *ctx, u32 offset, void *from, u32 length)
+{
+    return store_bytes(ctx, offset, from, length);
 }
 
 /* XDP sees frames as they came: nothing is segmented later on. */
@@ -136,6 +150,18 @@ ALWAYS_INLINE int ctx_send(context *ctx, struct packet *p, const struct hop *hop
         return REASON_INTERNAL;
     p->action = hop->ifindex == ctx->ingress_ifindex ? ctx_bounce(ctx) : bpf_redirect(hop->ifindex, 0);
     return GO_ON;
+}
+
+/* Cut the frame to `length` bytes. */
+ALWAYS_INLINE int ctx_cut(context *ctx, u32 length)
+{
+    return bpf_xdp_adjust_tail(ctx, (int)length - (int)ctx_length(ctx));
+}
+
+/* Make room for `room` bytes at the front. */
+ALWAYS_INLINE int ctx_extend(context *ctx, u32 room)
+{
+    return bpf_xdp_adjust_head(ctx, -(int)room);
 }
 
 ALWAYS_INLINE int ctx_verdict(enum reason_kind kind, const struct packet *p)

@@ -6,14 +6,6 @@
 #include "maps.h"
 #include "packet.h"
 
-/* A client's end of a flow. */
-struct client {
-    u32 address[4];
-    u16 port;
-    u16 frontend;
-    u32 family;
-};
-
 ALWAYS_INLINE struct flow *flow_lookup(const struct client *c)
 {
 #if WITH_IPV4
@@ -153,20 +145,24 @@ ALWAYS_INLINE u64 state_from_flags(const struct packet *p, u64 fin)
     return ((p->tcp_flags & TCP_FIN) ? fin : 0) | ((p->tcp_flags & TCP_RST) ? FLOW_RESET : 0);
 }
 
-/* The id under which a flow's events count for its backend: none when the id has gone to another backend since. */
-ALWAYS_INLINE u32 counted_backend(u32 id, u16 generation)
-{
-    struct backend *backend = backends.lookup(&id);
-    return backend && backend->generation == generation ? id : 0;
-}
-
 #define FLOW_CLOSING (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN | FLOW_RESET)
+
+/* A flow is half-open until one of these. */
+#define FLOW_SETTLED (FLOW_ESTABLISHED | FLOW_CLOSING)
+
+/* Take a flow out of the count of half-open ones, unless its epoch is over and forgotten; see admission.h. */
+ALWAYS_INLINE void half_open_leave(u32 service, u32 epoch)
+{
+    struct admission *admission = admissions.lookup(&service);
+    if (admission && epoch && admission->epoch - epoch < HALF_OPEN_EPOCHS)
+        __sync_fetch_and_add(&admission->half_open[epoch % HALF_OPEN_EPOCHS], -1);
+}
 
 /*
  * Add bits to a flow's state. `backend_load.closed` counts a flow once, at the first FIN or RST of either side: the
  * result of the atomic tells which CPU was first.
  */
-ALWAYS_INLINE void state_add(u64 *state, u64 bits, u32 backend)
+ALWAYS_INLINE void state_add(u64 *state, u64 bits, u32 backend, u32 service, u32 epoch)
 {
     if (bits & FLOW_CLOSING)
         bits |= FLOW_COUNTED_CLOSED;
@@ -176,6 +172,8 @@ ALWAYS_INLINE void state_add(u64 *state, u64 bits, u32 backend)
         if (load)
             __sync_fetch_and_add(&load->closed, 1);
     }
+    if ((bits & FLOW_SETTLED) && !(before & FLOW_SETTLED))
+        half_open_leave(service, epoch);
 }
 
 ALWAYS_INLINE struct settings *get_settings(void)

@@ -10,20 +10,31 @@
 #include "maps.h"
 #include "packet.h"
 
+ALWAYS_INLINE int report_mtu(u32 mtu)
+{
+    struct scratch *scratch = ctx_scratch();
+    if (!scratch)
+        return REASON_INTERNAL;
+    scratch->mtu = mtu;
+    return GO_TOO_BIG;
+}
+
 /* Can this hook send to the hop? Otherwise the reason. */
 ALWAYS_INLINE int hop_check(context *ctx, const struct packet *p, const struct hop *hop)
 {
+    if (!hop->ifindex)
+        return REASON_NO_ROUTE;
     if (p->hop_limit <= 1)
         return REASON_TTL_EXCEEDED;
     if (ctx_packet_size(ctx, p) > hop->mtu)
-        return REASON_TOO_BIG;
+        return report_mtu(hop->mtu);
 #if ON_XDP
     if (!(hop->flags & HOP_RESOLVED))
         return REASON_NEIGHBOUR_UNRESOLVED;
     if (!(hop->flags & HOP_XDP))
         return REASON_NO_REDIRECT;
 #if WITH_PARTIAL_CHECKSUMS
-    if (checksum_is_partial(p))
+    if (!p->fragment && checksum_is_partial(p)) /* checksums of fragmented datagrams are always finished */
         return REASON_PARTIAL_CHECKSUM;
 #endif
 #endif
@@ -67,6 +78,8 @@ ALWAYS_INLINE int resolve_client(context *ctx, const struct packet *p, const u32
     int result = bpf_fib_lookup(ctx, &lookup, sizeof(lookup), 0);
     if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
         return REASON_FORWARDING_OFF;
+    if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+        return report_mtu(lookup.mtu_result); /* at tc the helper compares the packet with the device's MTU itself */
     if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
         return REASON_NO_ROUTE;
     u32 ifindex = lookup.ifindex;

@@ -30,6 +30,15 @@
 #ifndef INTERFACES
 #define INTERFACES 1024
 #endif
+#ifndef SOURCES
+#define SOURCES 16384    /* allowed client prefixes of all services */
+#endif
+#ifndef AFFINITIES
+#define AFFINITIES 65536 /* clients that stick to a backend, per family */
+#endif
+#ifndef FRAGMENTS
+#define FRAGMENTS 8192   /* fragmented datagrams under way, per family */
+#endif
 #define TABLE_SLOTS 4093 /* of the inner map template only; real tables carry their own length */
 
 /* agent -> programs. Index 0. */
@@ -38,7 +47,7 @@ BPF_TABLE("array", u32, struct settings, settings, 1);
 /* agent -> programs. Index: address_hash() / 64. */
 BPF_TABLE("array", u32, struct address_filter, address_filter, ADDRESS_FILTER_WORDS);
 
-/* agent -> programs. VIP, protocol, port -> frontend id. */
+/* agent -> programs. VIP, protocol, port -> frontend id. ICMP and ICMPv6 with port 0 stand for the address itself. */
 BPF_TABLE("hash", struct endpoint4, u32, vips4, FRONTENDS);
 BPF_TABLE("hash", struct endpoint6, u32, vips6, FRONTENDS);
 
@@ -73,6 +82,27 @@ BPF_TABLE("lru_hash", struct flow6_key, struct flow, flows6, FLOWS);
  * an evicted entry would give its port to another client while the backend still holds the connection. */
 BPF_F_TABLE("hash", struct nat4_key, struct nat, nat4, NATS, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct nat6_key, struct nat, nat6, NATS, BPF_F_NO_PREALLOC);
+
+/* agent -> programs. Corrections of a backend's count of flows, which misses evicted and forgotten ones. Backend id. */
+BPF_TABLE("array", u32, s64, backend_fix, BACKENDS);
+
+/* agent -> programs. Service and client prefix that may open flows; the value says nothing. */
+BPF_F_TABLE("lpm_trie", struct source4_key, u32, sources4, SOURCES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("lpm_trie", struct source6_key, u32, sources6, SOURCES, BPF_F_NO_PREALLOC);
+
+/* programs only. Client and service -> the backend it sticks to. */
+BPF_TABLE("lru_hash", struct affinity4_key, struct affinity, affinity4, AFFINITIES);
+BPF_TABLE("lru_hash", struct affinity6_key, struct affinity, affinity6, AFFINITIES);
+
+/* programs only. Service id. */
+BPF_TABLE("array", u32, struct admission, admissions, SERVICES);
+
+/* programs only. Last identification given out, by a hash of the destination: unique there within 65,536 datagrams. */
+BPF_TABLE("array", u32, u64, identifications, IDENTIFICATIONS);
+
+/* programs only. Datagrams in fragments: from the first one's header to where the others go. */
+BPF_TABLE("lru_hash", struct fragment4_key, struct fragment, fragments4, FRAGMENTS);
+BPF_TABLE("lru_hash", struct fragment6_key, struct fragment, fragments6, FRAGMENTS);
 
 /* programs -> agent. Index: hook * REASON_COUNT + reason. */
 BPF_TABLE("percpu_array", u32, struct verdict_counter, verdicts, HOOK_COUNT * REASON_COUNT);

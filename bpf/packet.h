@@ -13,8 +13,19 @@
 #include <uapi/linux/tcp.h>
 #include <uapi/linux/udp.h>
 
-/* A step returns a reason, which ends the packet's way, or this. */
+/* A step returns a reason, which ends the packet's way, or one of these: go on, or go on in a cold program. */
 #define GO_ON (-1)
+#define GO_OPEN_NAT (-2)    /* FullNAT: the flow is not known, or must choose again */
+#define GO_OPEN_KEPT (-3)   /* the same in the modes that keep the client's address */
+#define GO_ADOPT (-4)       /* DNAT: a reply without a flow, in a flood */
+#define GO_ICMP (-5)
+#define GO_FRAGMENT (-6)    /* a later fragment: no ports to look at */
+#define GO_TOO_BIG (-7)     /* tell the sender; the MTU is in the scratch space */
+
+#define GO_OPEN (-8)        /* one of the two above */
+
+#define FIRST_TAIL GO_OPEN_NAT
+#define TAILS 6             /* index in the program array: FIRST_TAIL less the number above */
 
 #define ALWAYS_INLINE static __always_inline
 
@@ -30,9 +41,15 @@
 #ifndef WITH_DNAT
 #define WITH_DNAT 1
 #endif
+#ifndef WITH_DIRECT_RETURN
+#define WITH_DIRECT_RETURN 1
+#endif
 #ifndef WITH_PARTIAL_CHECKSUMS
 #define WITH_PARTIAL_CHECKSUMS 1 /* 0 where all interfaces are hardware */
 #endif
+
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -42,6 +59,12 @@
 /* The farthest a transport header may begin: Ethernet, two tags, IPv6 and some extension headers. The bound also lets
  * the verifier (6.1 and later) follow an offset that went through the stack. */
 #define MAX_HEADER_OFFSET 255
+
+enum fragment_kind {
+    FRAGMENT_NONE = 0,
+    FRAGMENT_FIRST = 1,  /* holds the transport header */
+    FRAGMENT_LATER = 2,
+};
 
 struct packet {
     u32 source[4];       /* IPv4 in word 0; words 1 to 3 are zero */
@@ -55,8 +78,11 @@ struct packet {
     u32 network_offset;  /* of the IP header in the frame */
     u32 transport_offset;
     u32 length;          /* of the IP packet, in bytes */
+    u32 identification;  /* of a fragment, network order; 16 bits in IPv4 */
+    u32 fragment_header; /* IPv6: offset of the fragment header */
     u16 checksum;        /* of the transport header as it came */
-    u16 zero;
+    u8 fragment;         /* enum fragment_kind */
+    u8 zero;
     int action;          /* what the hook returns once the packet was forwarded */
 };
 
@@ -70,9 +96,31 @@ ALWAYS_INLINE u32 forget(u32 number, u32 zero)
     return number ^ zero;
 }
 
+/* The same for a whole packet, in cold programs. */
+ALWAYS_INLINE void forget_packet(struct packet *p, u32 zero)
+{
+    for (int i = 1; i < 4; i++) {
+        p->source[i] ^= zero;
+        p->destination[i] ^= zero;
+    }
+    p->family ^= zero;
+    p->protocol ^= zero;
+    p->tcp_flags ^= zero;
+    p->fragment ^= zero;
+    p->identification ^= zero;
+    p->fragment_header ^= zero;
+    p->network_offset ^= zero;
+    p->transport_offset ^= zero;
+}
+
 ALWAYS_INLINE bool is_opening(const struct packet *p)
 {
     return p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+ALWAYS_INLINE bool is_icmp(const struct packet *p)
+{
+    return p->protocol == (p->family == FAMILY_IPV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
 ALWAYS_INLINE bool same_address(const u32 a[4], const u32 b[4])

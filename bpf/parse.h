@@ -9,9 +9,6 @@
 #define MAX_VLAN_TAGS 2
 #define MAX_EXTENSION_HEADERS 6
 
-#define IPV4_MORE_FRAGMENTS 0x2000
-#define IPV4_FRAGMENT_OFFSET 0x1fff
-
 struct vlan_tag {
     u16 control;
     u16 protocol;
@@ -19,9 +16,13 @@ struct vlan_tag {
 
 struct extension_header {
     u8 next;
-    u8 length;   /* in 8 bytes, without the first 8 (RFC 8200); in 4 bytes less 2 for AH (RFC 4302) */
-    u16 offset;  /* of a fragment header */
+    u8 length;           /* in 8 bytes, without the first 8 (RFC 8200); in 4 bytes less 2 for AH (RFC 4302) */
+    u16 offset;          /* these two of a fragment header */
+    u32 identification;
 };
+
+#define IPV6_FRAGMENT_OFFSET 0xfff8
+#define IPV6_MORE_FRAGMENTS 0x0001
 
 /* Is the packet all there? Only frames in several buffers need the helper call to tell. */
 ALWAYS_INLINE bool frame_holds(context *ctx, void *data, void *end, u32 length)
@@ -45,8 +46,10 @@ ALWAYS_INLINE int parse_ipv4(context *ctx, void *data, void *end, struct packet 
     p->destination[0] = ip->daddr;
     p->length = total;
     p->transport_offset = p->network_offset + header;
-    if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-        return REASON_FRAGMENT;
+    if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)) {
+        p->fragment = (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET)) ? FRAGMENT_LATER : FRAGMENT_FIRST;
+        p->identification = ip->id;
+    }
     return GO_ON;
 }
 
@@ -79,8 +82,11 @@ ALWAYS_INLINE int parse_ipv6(context *ctx, void *data, void *end, u32 zero, stru
         u32 length = (extension->length + 1) * 8;
         if (next == IPPROTO_FRAGMENT) {
             /* An "atomic fragment" (RFC 6946) is a whole packet: neither offset nor more-fragments set. */
-            if (extension->offset & bpf_htons(0xfff9))
-                return REASON_FRAGMENT;
+            if (extension->offset & bpf_htons(IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS)) {
+                p->fragment = (extension->offset & bpf_htons(IPV6_FRAGMENT_OFFSET)) ? FRAGMENT_LATER : FRAGMENT_FIRST;
+                p->identification = extension->identification;
+                p->fragment_header = forget(offset, zero);
+            }
             length = 8;
         } else if (next == IPPROTO_AH) {
             length = (extension->length + 2) * 4;
@@ -89,6 +95,12 @@ ALWAYS_INLINE int parse_ipv6(context *ctx, void *data, void *end, u32 zero, stru
         }
         next = extension->next;
         offset += length;
+        if (p->fragment == FRAGMENT_LATER)
+            break; /* what follows is data, whatever it looks like */
+    }
+    if (p->fragment == FRAGMENT_LATER) {
+        p->protocol = next;
+        return GO_ON;
     }
     if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT ||
         next == IPPROTO_AH || offset > MAX_HEADER_OFFSET)
@@ -98,7 +110,7 @@ ALWAYS_INLINE int parse_ipv6(context *ctx, void *data, void *end, u32 zero, stru
     return GO_ON;
 }
 
-/* Link and network header. A fragment is told by its reason; its addresses are filled in all the same. */
+/* Link and network header. */
 ALWAYS_INLINE int parse_network(context *ctx, void *data, void *end, u32 zero, struct packet *p)
 {
     struct ethhdr *ethernet = data;
@@ -149,7 +161,7 @@ ALWAYS_INLINE int parse_transport(void *data, void *end, struct packet *p)
     if (p->protocol == IPPROTO_UDP) {
         struct udphdr *udp = header;
         if ((void *)(udp + 1) > end || remaining < sizeof(*udp) || remaining > p->length ||
-            bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > remaining)
+            bpf_ntohs(udp->len) < sizeof(*udp) || (!p->fragment && bpf_ntohs(udp->len) > remaining))
             return REASON_MALFORMED;
         p->source_port = udp->source;
         p->destination_port = udp->dest;

@@ -12,7 +12,6 @@
     REASON(NOT_IP, pass, "no IPv4 or IPv6 packet")                                                                     \
     REASON(OTHER_HOST, pass, "broadcast, or the frame of another host")                                                \
     REASON(MALFORMED, pass, "truncated, or its header contradicts itself")                                             \
-    REASON(FRAGMENT, pass, "fragment of a datagram")                                                                   \
     REASON(EXTENSION, pass, "an IPv6 extension header that we do not look behind")                                     \
     REASON(OTHER_PROTOCOL, pass, "for a VIP, but neither TCP nor UDP")                                                 \
     REASON(OTHER_PORT, pass, "for a VIP, on a port that nothing balances")                                             \
@@ -22,6 +21,9 @@
     REASON(PARTIAL_CHECKSUM, punt, "the sender left the checksum to the network card")                                 \
     REASON(FORWARDED_REQUEST, forward, "sent to a backend")                                                            \
     REASON(FORWARDED_REPLY, forward, "sent back to a client")                                                          \
+    REASON(ANSWERED_ECHO, forward, "ping to a VIP, answered here")                                                     \
+    REASON(REPORTED_TOO_BIG, forward, "larger than the next hop's MTU: the sender was told")                           \
+    REASON(FORWARDED_ERROR, forward, "ICMP error about a balanced flow, sent to its other end")                        \
     REASON(NO_BACKEND, drop, "no usable backend")                                                                      \
     REASON(NO_FLOW, drop, "TCP packet of a connection that is not known here")                                         \
     REASON(NAT_PORTS, drop, "all candidate source ports towards the backend are taken")                                \
@@ -32,6 +34,10 @@
     REASON(TOO_BIG, drop, "larger than the next hop's MTU")                                                            \
     REASON(NO_ROUTE, drop, "no route to the next hop")                                                                 \
     REASON(FORWARDING_OFF, drop, "IP forwarding is off on this node")                                                  \
+    REASON(FRAG_FIRST_MISSING, drop, "fragment of a datagram whose first fragment was not seen")                       \
+    REASON(SOURCE_DENIED, drop, "the client is not among the allowed sources")                                         \
+    REASON(RATE_LIMITED, drop, "more new flows per second than allowed")                                               \
+    REASON(FLOOD, drop, "too many half-open connections")                                                              \
     REASON(INTERNAL, drop, "a table of ours lacks an entry that it must have")
 
 #define REASON_ENUM(name, kind, text) REASON_##name,

@@ -6,23 +6,8 @@
 #include "hash.h"
 #include "maps.h"
 
-/* Slots looked at before giving up: a slot can point at a backend that left a moment ago, its table not yet swapped. */
-#define SELECT_ATTEMPTS 4
-
-/* Slot of the nth attempt. `hash` is the flow's. */
-ALWAYS_INLINE u32 select_slot(const struct frontend *frontend, u32 hash, u32 attempt)
-{
-    if (frontend->algorithm == ALGORITHM_ROUND_ROBIN) {
-        u32 service = frontend->service;
-        struct cursor *cursor = cursors.lookup(&service);
-        if (cursor)
-            return __sync_fetch_and_add(&cursor->next, 1) % frontend->slots;
-    }
-    return draw(hash, attempt) % frontend->slots;
-}
-
 /* The backend in a slot, and its id; null when the slot or the backend cannot take a new flow. */
-ALWAYS_INLINE struct backend *select_backend(const struct frontend *frontend, u32 slot, u32 *id)
+ALWAYS_INLINE struct backend *backend_in_slot(const struct frontend *frontend, u32 slot, u32 *id)
 {
     u32 service = frontend->service;
     void *table = tables.lookup(&service);
@@ -36,6 +21,87 @@ ALWAYS_INLINE struct backend *select_backend(const struct frontend *frontend, u3
     if (!backend || backend->state != BACKEND_ACTIVE)
         return 0;
     return backend;
+}
+
+/* Flows that a backend holds, as far as this node knows: what was opened and closed here, corrected by the agent's sweep. */
+ALWAYS_INLINE u64 flows_of(u32 id)
+{
+    struct backend_load *load = backend_load.lookup(&id);
+    s64 *fix = backend_fix.lookup(&id);
+    if (!load || !fix)
+        return 0;
+    s64 flows = (s64)(load->opened - load->closed) + *fix;
+    return flows > 0 ? flows : 0;
+}
+
+/*
+ * (2n + 1) / w, half a flow more than a backend holds by its weight: is the candidate better? Ties go to the first draw,
+ * and so does the choice among idle ones, so that the same tuple meets the same backend on every node as long as nothing
+ * speaks against it.
+ */
+ALWAYS_INLINE bool is_less_loaded(const struct backend *candidate, u64 flows, const struct backend *best, u64 best_flows)
+{
+    return (flows || best_flows) && (2 * flows + 1) * best->weight < (2 * best_flows + 1) * candidate->weight;
+}
+
+/* Slot of the nth draw. A heavy backend holds more slots and so stands for election more often. */
+ALWAYS_INLINE u32 nth_slot(const struct frontend *frontend, u32 hash, u32 n, bool hash_only)
+{
+    if (!hash_only && frontend->algorithm == ALGORITHM_ROUND_ROBIN) {
+        u32 service = frontend->service;
+        struct cursor *cursor = cursors.lookup(&service);
+        if (cursor)
+            return __sync_fetch_and_add(&cursor->next, 1) % frontend->slots;
+    }
+    return draw(hash, n) % frontend->slots;
+}
+
+ALWAYS_INLINE struct affinity *affinity_lookup(const struct packet *p, u32 service)
+{
+#if WITH_IPV4
+    if (p->family == FAMILY_IPV4) {
+        struct affinity4_key key = {.client = p->source[0], .service = service};
+        return affinity4.lookup(&key);
+    }
+#endif
+#if WITH_IPV6
+    struct affinity6_key key = {.service = service};
+    copy_address(key.client, p->source);
+    return affinity6.lookup(&key);
+#endif
+    return 0;
+}
+
+/* The backend that this client's flows go to, if it may still take new ones. */
+ALWAYS_INLINE struct backend *affine_backend(const struct packet *p, const struct frontend *frontend, u32 now, u32 *id)
+{
+    struct affinity *affinity = affinity_lookup(p, frontend->service);
+    if (!affinity || now - affinity->last_used > frontend->affinity_timeout)
+        return 0;
+    u32 backend_id = affinity->backend;
+    struct backend *backend = backends.lookup(&backend_id);
+    if (!backend || backend->state != BACKEND_ACTIVE || backend->generation != affinity->backend_generation)
+        return 0;
+    affinity->last_used = now;
+    *id = backend_id;
+    return backend;
+}
+
+ALWAYS_INLINE void remember_affinity(const struct packet *p, u32 service, u32 id, const struct backend *backend, u32 now)
+{
+    struct affinity affinity = {.backend = id, .backend_generation = backend->generation, .last_used = now};
+#if WITH_IPV4
+    if (p->family == FAMILY_IPV4) {
+        struct affinity4_key key = {.client = p->source[0], .service = service};
+        affinity4.update(&key, &affinity);
+        return;
+    }
+#endif
+#if WITH_IPV6
+    struct affinity6_key key = {.service = service};
+    copy_address(key.client, p->source);
+    affinity6.update(&key, &affinity);
+#endif
 }
 
 #endif

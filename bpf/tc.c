@@ -3,14 +3,15 @@
 #include "context_tc.h"
 
 #include "balance.h"
+#include "icmp.h"
 #include "open.h"
-
-#define TAIL_OPEN 0
+#include "too_big.h"
 
 /* Enough for Ethernet, tags, IPv6, extension headers up to MAX_HEADER_OFFSET and a TCP header. */
 #define HEADERS_MAX (MAX_HEADER_OFFSET + 20)
 
-BPF_TABLE("prog", u32, u32, tails_tc, 1);
+/* loader only. The cold programs, in the order of packet.h. */
+BPF_TABLE("prog", u32, u32, tails_tc, TAILS);
 
 /* Headers may lie outside the linear part of an skb. A pull that fails leaves the packet to the parser's own checks. */
 ALWAYS_INLINE void pull_headers(struct __sk_buff *ctx)
@@ -20,22 +21,60 @@ ALWAYS_INLINE void pull_headers(struct __sk_buff *ctx)
         bpf_skb_pull_data(ctx, length);
 }
 
+/* Go on in a cold program where the reason says so; comes back only if there is none. */
+ALWAYS_INLINE int go_on(context *ctx, int reason)
+{
+    if (reason >= 0)
+        return reason;
+    tails_tc.call(ctx, FIRST_TAIL - reason);
+    return REASON_INTERNAL;
+}
+
 int tc_ingress(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    int reason = balance(ctx, &p);
-    if (reason == OPEN_FLOW) {
-        tails_tc.call(ctx, TAIL_OPEN);
-        reason = REASON_INTERNAL;
-    }
-    return finish(ctx, &p, reason);
+    return finish(ctx, &p, go_on(ctx, balance(ctx, &p)));
 }
 
-int tc_open(struct __sk_buff *ctx)
+int tc_open_nat(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    int reason = balance_cold(ctx, &p);
-    return finish(ctx, &p, reason);
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, true)));
+}
+
+int tc_open_kept(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, false)));
+}
+
+int tc_adopt(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance_adopt(ctx, &p)));
+}
+
+int tc_icmp(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance_icmp(ctx, &p)));
+}
+
+int tc_fragment(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance_fragment(ctx, &p)));
+}
+
+int tc_too_big(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, report_too_big(ctx, &p)));
 }

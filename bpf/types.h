@@ -11,14 +11,24 @@
 #define SLUICEGATE_TYPES_H
 
 #define ADDRESS_FILTER_WORDS 1024   /* x 64 bits: 65,536 bits per kind, under 1 % false hits at 600 addresses */
+#define IDENTIFICATIONS 1024        /* counters for fragmented datagrams, by destination */
 #define REVERSE_FRONTENDS 8         /* DNAT frontends that may share one backend address and port */
 #define NAT_CANDIDATES 8            /* source ports tried for a new FullNAT flow, all derived from its tuple */
 
 enum family { FAMILY_IPV4 = 4, FAMILY_IPV6 = 6 };
 
-enum forwarding_mode { MODE_FULL_NAT = 1, MODE_DNAT = 2 };
+#define LEAST_LOAD_DRAWS 4          /* candidates compared by load: two leave the tail to chance */
+#define DRAWS 8                     /* at most: a slot can point at a backend that left a moment ago */
+#define HALF_OPEN_EPOCHS 4          /* parts of the half-open timeout in which half-open flows are counted */
 
-enum algorithm { ALGORITHM_MAGLEV = 1, ALGORITHM_ROUND_ROBIN = 2 };
+enum forwarding_mode { MODE_FULL_NAT = 1, MODE_DNAT = 2, MODE_DIRECT_RETURN = 3 };
+
+enum algorithm { ALGORITHM_MAGLEV = 1, ALGORITHM_ROUND_ROBIN = 2, ALGORITHM_LEAST_LOAD = 3 };
+
+enum frontend_flag {
+    FRONTEND_RESTRICTED = 1,  /* only clients in `sources` may open flows */
+    FRONTEND_AFFINITY = 2,    /* a client's flows go to one backend */
+};
 
 enum backend_state {
     BACKEND_FREE = 0,      /* no backend; its flows are gone */
@@ -68,6 +78,8 @@ struct settings {
     u32 closed_rest;          /* jiffies a closed FullNAT entry keeps its port (TIME_WAIT at the backend) */
     u32 sync_interval;        /* jiffies between two visits of the request side to the nat entry */
     u32 seed;                 /* of the flow hash; equal on all nodes */
+    u32 half_open_limit;      /* half-open TCP flows of one service; above it no more of them get an entry */
+    u32 hertz;                /* jiffies per second */
     u32 zero;                 /* always 0, which the verifier cannot know: see forget() */
 };
 
@@ -100,9 +112,11 @@ struct frontend {             /* one VIP, protocol and port */
     u32 service;              /* index of tables and cursors; VIPs of one family share it */
     u32 slots;                /* length of the service's table */
     u32 idle_timeout;         /* jiffies */
+    u32 affinity_timeout;     /* jiffies */
+    u32 rate;                 /* new flows per second of the service on this node; 0 means no limit */
     u8 algorithm;
     u8 mode;
-    u16 zero;
+    u16 flags;
 };
 
 struct backend {
@@ -159,7 +173,7 @@ struct flow {                 /* a client's flow as the request side sees it */
     u32 request_time;         /* passive measurement: start of the open request */
     u32 source[4];            /* FullNAT: our source address when the flow was opened */
     struct hop client_hop;    /* DNAT: the way back */
-    u32 zero;
+    u32 epoch;                /* of its opening, while it is half-open; see admission.h */
     u64 sniff;                /* slot, generation and verdict of the sniffer */
 };
 
@@ -189,14 +203,99 @@ struct nat {                  /* owner of a FullNAT port */
     u32 last_seen;
     u32 response_time;        /* passive measurement: first byte of the answer */
     struct hop client_hop;
-    u32 zero;
+    u32 epoch;                /* of its opening */
     u64 sniff;
 };
 
+struct affinity4_key {
+    u32 client;
+    u32 service;
+};
+
+struct affinity6_key {
+    u32 client[4];
+    u32 service;
+};
+
+struct affinity {             /* the backend that a client's flows go to */
+    u32 backend;
+    u16 backend_generation;
+    u16 zero;
+    u32 last_used;
+};
+
+struct source4_key {          /* longest prefix match; the service counts as the first 32 bits of the prefix */
+    u32 prefix_length;
+    u32 service;
+    u32 address;
+};
+
+struct source6_key {
+    u32 prefix_length;
+    u32 service;
+    u32 address[4];
+};
+
+/* What a service let in: token bucket and half-open flows. A cache line per service, written by new flows alone. */
+struct admission {
+    u64 bucket;               /* jiffies of the last refill << 32 | tokens, one of which is 1 / hertz flows */
+    u64 epoch;                /* the newest of half_open */
+    u64 half_open[HALF_OPEN_EPOCHS];
+    u64 zero[2];
+};
+
+struct fragment4_key {
+    u32 source;
+    u32 destination;
+    u32 identification;
+    u32 protocol;
+};
+
+struct fragment6_key {        /* the protocol may differ between fragments of one datagram (RFC 8200, 4.5) */
+    u32 source[4];
+    u32 destination[4];
+    u32 identification;
+};
+
+struct fragment {             /* where the rest of a datagram goes: what became of its first fragment */
+    u32 source[4];
+    u32 destination[4];
+    u32 identification;       /* the new one, network order */
+    u32 frontend;
+    u32 backend;
+    u32 is_reply;
+    struct hop hop;           /* of a reply */
+};
+
+/* A client's end of a flow. */
+struct client {
+    u32 address[4];
+    u16 port;
+    u16 frontend;
+    u32 family;
+};
+
+/* A new flow on its way. */
+struct opening {
+    struct client client;
+    u32 hash;
+    u32 now;
+    u32 frontend_id;
+    u32 backend_id;
+    u32 idle_timeout;
+    u32 epoch;
+};
+
+/* Of one program run, by CPU: what is under construction, too large for the stack beside the rest. */
 struct scratch {
     struct nat nat;
     struct flow flow;
+    struct fragment fragment;
+    struct opening opening;
+    u32 mtu;                  /* of the hop for which a packet was too big: for the cold program that reports it */
+    u32 attempt;              /* at a backend for a new flow */
 };
+
 
 /* Counters by CPU. */
 struct verdict_counter {
