@@ -1,7 +1,9 @@
 """Programs on interfaces: XDP where the driver takes it, and always tc ingress beside it.
 
-Both are BPF links, pinned as ``<ifindex>-xdp`` and ``<ifindex>-tc``: they stay when the agent ends, and a later agent
-replaces their programs atomically. tc comes first and goes last, because XDP leaves packets to it.
+XDP is a BPF link, pinned as ``<ifindex>-xdp``. tc is a tcx link, pinned as ``<ifindex>-tc``, or on kernels before 6.6 a
+clsact filter, marked by ``<ifindex>-filter``. All stay when the agent ends, and a later agent replaces their programs
+atomically. tc comes first and goes last, because XDP leaves packets to it. Programs of others stay: they run before a
+tcx link of ours and after a filter of ours.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import platform
 import re
 import socket
 from dataclasses import dataclass
@@ -17,16 +18,19 @@ from enum import StrEnum
 from pathlib import Path
 
 from sluicegate_agent.datapath.model import InterfaceIndex
-from sluicegate_agent.kernel.libbpf import XDP_NATIVE, AttachType, KernelError, Link, Program, programs_at
+from sluicegate_agent.kernel.filters import SUFFIX, MarkedFilter
+from sluicegate_agent.kernel.ingress import ClsactIngress, Ingress, TcxIngress, detach_pinned, link_is_here
+from sluicegate_agent.kernel.libbpf import XDP_NATIVE, AttachType, KernelError, Link, Program
+from sluicegate_agent.kernel.links import tcx_refusal
 from sluicegate_agent.loader.carry import carry_rest
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import Hook
-from sluicegate_agent.pins import Pins, detach_pinned
+from sluicegate_agent.pins import Pins
 
 _log = logging.getLogger(__name__)
 
 _ENTRIES = {Hook.XDP: "xdp_main", Hook.TC: "tc_ingress"}
-_PIN = re.compile(r"(\d+)-(xdp|tc)")
+_PIN = re.compile(r"(\d+)-(xdp|tc|filter|qdisc)")
 _NOT_YET = "XDP has not been tried since the agent started"
 _XDP_REFUSALS = {
     errno.EBUSY: "another XDP program is attached",
@@ -67,7 +71,7 @@ class InterfaceGoneError(AttachError):
 @dataclass(slots=True)
 class _Held:
     name: str
-    tc: Link
+    tc: Ingress
     xdp: Link | None
     reason: str
 
@@ -75,29 +79,48 @@ class _Held:
 class Attachments:
     """The links of this agent in the calling thread's network namespace."""
 
-    def __init__(self, pins: Pins, manifest: Manifest) -> None:
+    def __init__(self, pins: Pins, manifest: Manifest, *, use_tcx: bool | None = None) -> None:
+        """``use_tcx`` None lets the kernel decide; False asks for clsact filters, also where there is tcx."""
         self._directory = pins.links
         self._held: dict[InterfaceIndex, _Held] = {}
         self._programs = _open_programs(manifest)
+        self._use_tcx = not tcx_refusal() if use_tcx is None else use_tcx
 
     def adopt(self) -> None:
-        """Take up the pinned links whose interface is still the same, and remove the others."""
-        links: dict[InterfaceIndex, dict[Hook, Link]] = {}
+        """Take up what is pinned and marked if its interface is still the same, and remove the rest."""
+        tc: dict[InterfaceIndex, Ingress] = {}
+        xdp: dict[InterfaceIndex, Link] = {}
         for path in sorted(self._directory.iterdir()):
             match = _PIN.fullmatch(path.name)
-            link = None if match is None else _open_if_alive(path, int(match[1]))
-            if match is None or link is None:
-                _log.warning("removed the link %s: its interface is gone or is another one now", path.name)
-                detach_pinned(path)
-            else:
-                links.setdefault(InterfaceIndex(int(match[1])), {})[Hook(match[2])] = link
-        for ifindex, found in links.items():
-            tc = found.get(Hook.TC)
-            if tc is None:  # killed between two steps: XDP alone has nothing to leave packets to
-                self._remove(ifindex, found)
-            else:
-                xdp = found.get(Hook.XDP)
-                self._held[ifindex] = _Held(_name(ifindex), tc, xdp, "" if xdp else _NOT_YET)
+            ifindex = InterfaceIndex(int(match[1])) if match else None
+            if ifindex is None or not self._take_up(path, ifindex, tc, xdp):
+                _log.warning("removed %s: its interface is gone or is another one now", path.name)
+                _remove(path)
+        for ifindex, link in xdp.items():
+            if ifindex not in tc:  # killed between two steps: XDP alone has nothing to leave packets to
+                self._remove_xdp(ifindex, link)
+        for ifindex, ingress in tc.items():
+            held = xdp.get(ifindex)
+            self._held[ifindex] = _Held(_name(ifindex), ingress, held, "" if held else _NOT_YET)
+
+    def _take_up(
+        self, path: Path, ifindex: InterfaceIndex, tc: dict[InterfaceIndex, Ingress], xdp: dict[InterfaceIndex, Link]
+    ) -> bool:
+        if path.name.endswith("-qdisc"):
+            return path.with_name(f"{ifindex}{SUFFIX}").exists()
+        if path.name.endswith(SUFFIX):
+            if not MarkedFilter(path).is_here():
+                return False
+            tc[ifindex] = ClsactIngress(path)
+            return True
+        link = _open_if_alive(path, ifindex)
+        if link is None:
+            return False
+        if path.name.endswith("-xdp"):
+            xdp[ifindex] = link
+        else:
+            tc[ifindex] = TcxIngress(link, path, ifindex)
+        return True
 
     def update_all(self, manifest: Manifest) -> None:
         """Move every link to this manifest's programs, each atomically; interfaces that are gone are let go.
@@ -128,7 +151,7 @@ class Attachments:
         is not wanted. Raises InterfaceGoneError, AttachError and KernelError.
         """
         held = self._held.get(ifindex)
-        if held is not None and not _is_here(held.tc, ifindex):
+        if held is not None and not held.tc.is_here():
             self.detach(ifindex)
             held = None
         if held is None:
@@ -136,10 +159,10 @@ class Attachments:
         held.name = name
         if not want_xdp:
             if held.xdp is not None:
-                self._remove(ifindex, {Hook.XDP: held.xdp})
+                self._remove_xdp(ifindex, held.xdp)
                 held.xdp = None
             held.reason = why_not_xdp
-        elif held.xdp is None or not _is_here(held.xdp, ifindex):
+        elif held.xdp is None or not link_is_here(held.xdp, ifindex):
             held.xdp, held.reason = self._attach_xdp(ifindex)
         return self._describe(ifindex, held)
 
@@ -147,16 +170,13 @@ class Attachments:
         """Take the programs off an interface; nothing there is fine."""
         held = self._held.pop(ifindex, None)
         if held is not None:
-            links = {Hook.TC: held.tc} if held.xdp is None else {Hook.XDP: held.xdp, Hook.TC: held.tc}
-            self._remove(ifindex, links)
+            if held.xdp is not None:
+                self._remove_xdp(ifindex, held.xdp)
+            held.tc.remove()
 
     def observed(self) -> dict[InterfaceIndex, Attached]:
         """Interfaces whose links the kernel still has, as they are right now."""
-        return {
-            ifindex: self._describe(ifindex, held)
-            for ifindex, held in self._held.items()
-            if held.tc.info.ifindex == ifindex
-        }
+        return {ifindex: self._describe(ifindex, held) for ifindex, held in self._held.items() if held.tc.is_here()}
 
     def close(self) -> None:
         """Close all descriptors; what is attached stays attached."""
@@ -168,43 +188,42 @@ class Attachments:
         for program in self._programs.values():
             program.close()
 
-    def _attach_tc(self, ifindex: InterfaceIndex, name: str) -> Link:
+    def _attach_tc(self, ifindex: InterfaceIndex, name: str) -> Ingress:
         try:
-            return self._create(ifindex, Hook.TC, AttachType.TCX_INGRESS, 0)
+            if self._use_tcx:
+                path = self._path(ifindex, Hook.TC)
+                _remove(path)
+                return TcxIngress.attach(self._programs[Hook.TC], path, ifindex)
+            return ClsactIngress.attach(self._programs[Hook.TC], self._directory / f"{ifindex}{SUFFIX}")
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 raise InterfaceGoneError(f"there is no interface {name} (index {ifindex}) here") from error
-            if error.errno == errno.EINVAL:
+            if error.errno == errno.EEXIST:
                 raise AttachError(
-                    f"this kernel ({platform.release()}) cannot attach tc programs by link (tcx); "
-                    "Linux 6.6 or newer is needed"
+                    f"another program's tc filter has our priority and handle on {name}: `tc filter show dev {name} "
+                    "ingress` lists it; give it another priority"
                 ) from error
             raise
 
     def _attach_xdp(self, ifindex: InterfaceIndex) -> tuple[Link | None, str]:
+        path = self._path(ifindex, Hook.XDP)
+        _remove(path)
         try:
-            return self._create(ifindex, Hook.XDP, AttachType.XDP, XDP_NATIVE), ""
+            link = Link.create(self._programs[Hook.XDP], ifindex, AttachType.XDP, XDP_NATIVE)
         except KernelError as error:
             if error.errno == errno.EPERM:
                 raise
             return None, _XDP_REFUSALS.get(error.errno, f"XDP is refused: {os.strerror(error.errno)}")
-
-    def _create(self, ifindex: InterfaceIndex, hook: Hook, attach_type: AttachType, flags: int) -> Link:
-        path = self._path(ifindex, hook)
-        if path.exists():
-            detach_pinned(path)
-        link = Link.create(self._programs[hook], ifindex, attach_type, flags)
         try:
             link.pin(path)
         except BaseException:
             link.close()
             raise
-        return link
+        return link, ""
 
-    def _remove(self, ifindex: InterfaceIndex, links: dict[Hook, Link]) -> None:
-        for hook, link in links.items():
-            link.close()
-            detach_pinned(self._path(ifindex, hook))
+    def _remove_xdp(self, ifindex: InterfaceIndex, link: Link) -> None:
+        link.close()
+        detach_pinned(self._path(ifindex, Hook.XDP))
 
     def _path(self, ifindex: InterfaceIndex, hook: Hook) -> Path:
         return self._directory / f"{ifindex}-{hook}"
@@ -230,13 +249,15 @@ def _open_if_alive(path: Path, ifindex: int) -> Link | None:
         link = Link.open(path)
     except KernelError:
         return None
-    if _is_here(link, ifindex):
+    if link_is_here(link, ifindex):
         return link
     link.close()
     return None
 
 
-def _is_here(link: Link, ifindex: int) -> bool:
-    """Whether the link works on that interface of *this* namespace: one that was moved away keeps link and index."""
-    info = link.info
-    return info.ifindex == ifindex and info.prog_id in programs_at(ifindex, info.attach_type)
+def _remove(path: Path) -> None:
+    """Remove what an earlier agent left there; nothing is fine."""
+    if path.name.endswith("-qdisc") and path.is_dir():
+        path.rmdir()
+    elif path.exists():
+        detach_pinned(path)

@@ -12,19 +12,18 @@ import json
 import logging
 import os
 import platform
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sluicegate_agent.kernel import bpffs
-from sluicegate_agent.kernel.libbpf import KernelError, Link
-from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.kernel import bpffs, namespaces
+from sluicegate_agent.kernel.filters import SUFFIX
+from sluicegate_agent.kernel.ingress import detach_pinned
+from sluicegate_agent.loader.manifest import Manifest, check_format
 
 RUN_DIRECTORY = Path("/run/sluicegate")
 
-_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger(__name__)
@@ -48,15 +47,14 @@ class Identity:
     @classmethod
     def current(cls) -> Identity:
         """Of the calling thread."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-            except OSError as error:
-                raise PinsError(
-                    f"this kernel ({platform.release()}) does not tell network namespaces apart; "
-                    "Linux 6.6 or newer is needed"
-                ) from error
-        return cls(_BOOT_ID.read_text(encoding="ascii").strip(), int.from_bytes(cookie, "little"))
+        try:
+            cookie = namespaces.cookie()
+        except OSError as error:
+            raise PinsError(
+                f"this kernel ({platform.release()}) does not tell network namespaces apart; "
+                "Linux 5.14 or newer is needed"
+            ) from error
+        return cls(_boot(), cookie)
 
     @classmethod
     def read(cls, path: Path) -> Identity | None:
@@ -96,13 +94,15 @@ class Pins:
     def prepare(self) -> None:
         """Mount the BPF file system if missing, make the directories, drop what belongs to another namespace or boot.
 
-        Call it under :meth:`lock`. Raises KernelError and PinsError.
+        Call it under :meth:`lock`. Raises KernelError, PinsError, and LoaderError for pins of a newer version.
         """
         if bpffs.mount_if_missing():
             _log.info("mounted the BPF file system on %s", bpffs.ROOT)
         identity = Identity.current()
         known = Identity.read(self._identity_path)
-        if known != identity:
+        if known == identity:
+            check_format(self.manifest_path)
+        else:
             if self._discard():
                 _log.warning(
                     "discarded the pins in %s: they belong to %s",
@@ -155,6 +155,7 @@ class Pins:
         if not self.root.exists():
             return False
         if self.links.is_dir():
+            self._remove_filters()
             for path in sorted(self.links.iterdir(), reverse=True):  # "-xdp" before "-tc": it may lean on tc
                 detach_pinned(path)
         bpffs.remove_tree(self.root)
@@ -162,21 +163,26 @@ class Pins:
             self.root.parent.rmdir()
         return True
 
+    def _remove_filters(self) -> None:
+        """Remove the filters that marks stand for; unlike links, only from inside their network namespace."""
+        marks = [path for path in self.links.iterdir() if path.name.endswith(SUFFIX)]
+        known = Identity.read(self._identity_path)
+        if not marks or known is None or known.boot != _boot():
+            return
+        with namespaces.inside(known.namespace) as there:
+            for mark in marks if there else ():
+                detach_pinned(mark)
+        if not there:
+            _log.info("the network namespace of the filters in %s is gone, and they with it", self.links)
+
     def _write_identity(self, identity: Identity) -> None:
         temporary = self._identity_path.with_name("identity.json.new")
         temporary.write_text(json.dumps(asdict(identity)), encoding="utf-8")
         temporary.replace(self._identity_path)
 
 
-def detach_pinned(path: Path) -> None:
-    """Take a pinned link off its interface and unpin it, also when another process holds it or nothing is left."""
-    try:
-        with Link.open(path) as link:
-            link.detach()
-    except KernelError as error:
-        # Its interface is gone, or the file is no link: unpinning is all that is left to do.
-        _log.debug("%s", error)
-    path.unlink(missing_ok=True)
+def _boot() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
 @contextmanager

@@ -1,7 +1,16 @@
 """Everything of this package that others use, under one name."""
 
 from sluicegate_agent.kernel.clock import hertz, jiffies
-from sluicegate_agent.kernel.links import XDP_NATIVE, Link, LinkInfo, programs_at
+from sluicegate_agent.kernel.links import (
+    TCX_FIRST,
+    XDP_GENERIC,
+    XDP_NATIVE,
+    Link,
+    LinkInfo,
+    programs_at,
+    tcx_refusal,
+    xdp_program_at,
+)
 from sluicegate_agent.kernel.maps import UPDATE_ANY, UPDATE_EXISTING, UPDATE_NEW, BpfMap, MapInfo, MapType
 from sluicegate_agent.kernel.native import Descriptor, KernelError, possible_cpus
 from sluicegate_agent.kernel.programs import (
@@ -22,9 +31,11 @@ HZ = hertz()
 __all__ = [
     "HZ",
     "INSTRUCTION_BYTES",
+    "TCX_FIRST",
     "UPDATE_ANY",
     "UPDATE_EXISTING",
     "UPDATE_NEW",
+    "XDP_GENERIC",
     "XDP_NATIVE",
     "AttachType",
     "BpfMap",
@@ -44,4 +55,6 @@ __all__ = [
     "jiffies",
     "possible_cpus",
     "programs_at",
+    "tcx_refusal",
+    "xdp_program_at",
 ]

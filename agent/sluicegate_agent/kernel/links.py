@@ -10,10 +10,15 @@ from typing import Self
 from sluicegate_agent.kernel.native import Descriptor, call, open_pinned, read_info, try_call
 from sluicegate_agent.kernel.programs import AttachType, Program
 
+XDP_GENERIC = 1 << 1
+"""XDP_FLAGS_SKB_MODE: in the stack, after the driver."""
 XDP_NATIVE = 1 << 2
 """XDP_FLAGS_DRV_MODE: in the driver or not at all."""
+TCX_FIRST = 1 << 3
+"""BPF_F_BEFORE without a program that it refers to: before all that are there."""
 
 _LINK_TYPE_XDP = 6
+_LOOPBACK_INDEX = 1  # in every network namespace
 _QUERY_SLOTS = 64  # the kernel lets at most 64 programs share one tcx hook (BPF_MPROG_MAX)
 
 
@@ -61,7 +66,7 @@ class Link(Descriptor):
 
     @classmethod
     def create(cls, program: Program, ifindex: int, attach_type: AttachType, flags: int = 0) -> Self:
-        """Attach to an interface of the calling thread's network namespace; ``flags`` as ``XDP_FLAGS_*`` for XDP."""
+        """Attach to an interface of the calling thread's network namespace; ``flags``: ``XDP_FLAGS_*``, ``BPF_F_*``."""
         options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), flags=flags)
         return cls(
             call(
@@ -95,18 +100,34 @@ class Link(Descriptor):
         call("bpf_link_detach", "detach a link", self._fd)
 
 
-def programs_at(ifindex: int, attach_type: AttachType) -> frozenset[int]:
-    """Ids of the programs on an interface *of this network namespace*; empty when there is no such interface.
+def programs_at(ifindex: int, attach_type: AttachType) -> tuple[int, ...]:
+    """Ids of the programs on an interface *of this network namespace*, as they run; none when there is no such one.
 
     A link's own description names an index only: it cannot tell an interface that moved to another namespace.
     """
     if attach_type is AttachType.XDP:
-        program_id = ctypes.c_uint32()
-        _, number = try_call("bpf_xdp_query_id", ifindex, 0, ctypes.byref(program_id))
-        return frozenset() if number or not program_id.value else frozenset({program_id.value})
+        ids = (xdp_program_at(ifindex, flag) for flag in (XDP_NATIVE, XDP_GENERIC))
+        return tuple(program_id for program_id in ids if program_id)
+    number, programs = _query(ifindex, attach_type)
+    return () if number else programs
+
+
+def xdp_program_at(ifindex: int, flag: int) -> int:
+    """Id of the XDP program in that mode (``XDP_NATIVE``, ``XDP_GENERIC``), 0 when there is none."""
+    program_id = ctypes.c_uint32()
+    _, number = try_call("bpf_xdp_query_id", ifindex, flag, ctypes.byref(program_id))
+    return 0 if number else program_id.value
+
+
+def tcx_refusal() -> int:
+    """Why the kernel has no tcx links, as an errno; 0 when it has. Raises KernelError without libbpf."""
+    return _query(_LOOPBACK_INDEX, AttachType.TCX_INGRESS)[0]
+
+
+def _query(ifindex: int, attach_type: AttachType) -> tuple[int, tuple[int, ...]]:
     ids = (ctypes.c_uint32 * _QUERY_SLOTS)()
     options = _QueryOptions(
         sz=ctypes.sizeof(_QueryOptions), prog_ids=ctypes.cast(ids, ctypes.c_void_p), prog_cnt=_QUERY_SLOTS
     )
     _, number = try_call("bpf_prog_query_opts", ifindex, int(attach_type), ctypes.byref(options))
-    return frozenset() if number else frozenset(ids[: options.prog_cnt])
+    return number, tuple(ids[: options.prog_cnt])

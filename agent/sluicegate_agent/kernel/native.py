@@ -17,7 +17,7 @@ _HINTS = {
     errno.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a container needs them too",
     errno.ENOMEM: "make the maps smaller or give the machine (or its cgroup) more memory",
     errno.E2BIG: "the map is full or its size is beyond the kernel's limit; make it larger or smaller in the settings",
-    errno.ENOSYS: "this kernel is built without BPF (CONFIG_BPF_SYSCALL); Linux 6.6 or newer is needed",
+    errno.ENOSYS: "this kernel is built without BPF (CONFIG_BPF_SYSCALL); Linux 6.1 or newer is needed",
 }
 
 
@@ -31,6 +31,9 @@ class KernelError(Exception):
         name = errno.errorcode.get(number, str(number))
         tail = f"; {self.hint}" if self.hint else ""
         super().__init__(f"cannot {operation}: {os.strerror(number)} ({name}){tail}")
+
+    def __reduce__(self) -> tuple[type[KernelError], tuple[str, int, str]]:  # crosses processes in the loader
+        return KernelError, (self.operation, self.errno, self.hint)
 
 
 @cache

@@ -165,6 +165,11 @@ class Program(Descriptor):
         return cls(open_pinned(path, cls.kind))
 
     @classmethod
+    def from_id(cls, program_id: int) -> Self:
+        """Open a loaded program, whosever it is; KernelError with ENOENT when there is none."""
+        return cls(call("bpf_prog_get_fd_by_id", f"open the program {program_id}", ctypes.c_uint32(program_id)))
+
+    @classmethod
     def load(
         cls,
         program_type: ProgramType,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 
 from sluicegate_agent.kernel.libbpf import KernelError
 from sluicegate_agent.loader.compiler import check_headers
 from sluicegate_agent.loader.errors import LoaderError
-from sluicegate_agent.loader.install import install
+from sluicegate_agent.loader.install import end_with_parent, install
 from sluicegate_agent.loader.request import LoadRequest
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Exit code 0 with a manifest, 1 with ``{"message", "remedy"}``."""
-    # An agent that dies must not be followed by a loader that still pins while the next agent starts.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     answer = os.dup(1)
     os.dup2(2, 1)  # whatever the compiler prints is no part of the answer
     request = LoadRequest.from_json(sys.stdin.read())

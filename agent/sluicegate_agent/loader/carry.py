@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from sluicegate_agent.kernel.libbpf import UPDATE_NEW, BpfMap, KernelError, MapType, possible_cpus
+from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.layout import Layout
 from sluicegate_agent.loader.manifest import Manifest, MapLayout
 
@@ -29,12 +30,26 @@ _Rows: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.void]]"
 
 
 def with_replaced(manifest: Manifest, before: Manifest) -> Manifest:
-    """The manifest, which also names the maps of the set ``before`` that it replaces by others."""
-    replaced = {
-        name: old
+    """The manifest, which also names the maps of the set ``before`` that it replaces by others.
+
+    Raises LoaderError when rows of ``before`` hold what this version does not know although it is no older one: it
+    was left by a newer version, and its flows would not outlive the loss.
+    """
+    changed = {
+        name: (old, manifest.maps.get(name))
         for name, old in before.maps.items()
-        if (new := manifest.maps.get(name)) is not None and new.path != old.path and _can_carry(old, new)
+        if old.path is not None and old.type not in _OF_MAPS and old.path != _path_in(manifest, name)
     }
+    lost = {name: members for name, (old, new) in changed.items() if (members := _lost(old, new))}
+    words = "; ".join(f"{name}: {members}" for name, members in lost.items())
+    if lost and before.format >= manifest.format:
+        raise LoaderError(
+            f"the pinned maps hold what this version does not know ({words}): they were left by a newer version",
+            "run that version or a newer one; or give up the flows and remove all with run --teardown",
+        )
+    if lost:
+        _log.warning("this version has no use for %s", words)
+    replaced = {name: old for name, (old, new) in changed.items() if new is not None and _can_carry(old, new)}
     return replace(manifest, replaced=replaced)
 
 
@@ -72,8 +87,38 @@ def _pairs(manifest: Manifest) -> Iterator[tuple[str, MapLayout, MapLayout]]:
             yield name, old, manifest.maps[name]
 
 
+def _path_in(manifest: Manifest, name: str) -> Path | None:
+    return manifest.maps[name].path if name in manifest.maps else None
+
+
 def _can_carry(old: MapLayout, new: MapLayout) -> bool:
-    return old.type == new.type and old.key == new.key and old.type not in _OF_MAPS and None not in {old.path, new.path}
+    return old.type == new.type and old.key == new.key and new.path is not None
+
+
+def _lost(old: MapLayout, new: MapLayout | None) -> str:
+    """What of the old rows has no place in the new ones, in words; empty when nothing."""
+    if new is None:
+        return "the whole map"
+    if not _can_carry(old, new):
+        return "rows under another key" if old.type == new.type else "a map of another type"
+    return ", ".join(_lost_members(old.value, new.value, ""))
+
+
+def _lost_members(old: Layout, new: Layout, place: str) -> Iterator[str]:
+    if isinstance(old, str) or isinstance(new, str):
+        if isinstance(old, str) is not isinstance(new, str):
+            yield place or "the value"
+        return
+    after = {member.name: member for member in new}
+    for member in old:
+        if member.name.startswith(_PADDING):
+            continue
+        path = f"{place}.{member.name}".lstrip(".")
+        same = after.get(member.name)
+        if same is None or same.shape != member.shape:
+            yield path
+        else:
+            yield from _lost_members(member.layout, same.layout, path)
 
 
 def _path(row: MapLayout) -> Path:

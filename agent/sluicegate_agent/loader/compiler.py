@@ -18,6 +18,8 @@ from sluicegate_agent.loader import layout
 from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.layout import Layout
 
+# Headers and quotes are summed up as words whatever their type: the compiler must not take them for different memory.
+_LANGUAGE = ("-fno-strict-aliasing",)
 _WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-macro-redefined")
 _NOISE = re.compile(r"modprobe|^In file included from|kheaders")
 _MODULES = Path("/lib/modules")
@@ -39,7 +41,7 @@ class CompiledUnit:
 
     def __init__(self, text: str, defines: tuple[str, ...]) -> None:
         self._lib = _bcc().lib
-        flags = [flag.encode() for flag in (*_WARNINGS, *defines)]
+        flags = [flag.encode() for flag in (*_LANGUAGE, *_WARNINGS, *defines)]
         array = (ctypes.c_char_p * len(flags))(*flags)
         with _captured_stderr() as said:
             self._module = self._lib.bpf_module_create_c_from_string(text.encode(), 0, array, len(flags), True, None)

@@ -10,3 +10,6 @@ class LoaderError(Exception):
         self.message = message
         self.remedy = remedy
         super().__init__(f"{message}; {remedy}" if remedy else message)
+
+    def __reduce__(self) -> tuple[type[LoaderError], tuple[str, str]]:  # comes back from the compiling process
+        return type(self), (self.message, self.remedy)

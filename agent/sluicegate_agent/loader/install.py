@@ -7,11 +7,16 @@ maps that the next one takes up and a temporary directory that it removes.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import multiprocessing
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,20 +47,24 @@ PROGRAM_ARRAY_PREFIX = "tails_"
 _LOAD_IMMEDIATE_64 = 0x18
 _SOURCE_MAP_FD = 1  # BPF_PSEUDO_MAP_FD in the high half of the registers' byte
 _VERIFIER_LOG_BYTES = 1 << 24
+_PR_SET_PDEATHSIG = 1
 
 _TYPES = {Hook.XDP: ProgramType.XDP, Hook.TC: ProgramType.SCHED_CLS}
 
 
 @dataclass(slots=True)
 class _Build:
-    """A set in the making. Program arrays empty themselves when their last user goes: they are pinned with the set."""
+    """A set, or one unit of it, in the making; ``said`` is for the reader of the loader's progress.
+
+    Program arrays empty themselves when their last user goes: they are pinned with the set.
+    """
 
     request: LoadRequest
     directory: Path
-    progress: Callable[[str], None]
     maps: dict[str, MapLayout] = field(default_factory=dict)
     programs: dict[str, ProgramInfo] = field(default_factory=dict)
     arrays: dict[str, Path] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
 
 
 def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
@@ -70,11 +79,14 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
         remove_tree(leftover)
     digest = sources.set_digest(request)
     final = _free_name(programs, short(digest))
-    build = _Build(request, final.with_name(final.name + TEMPORARY), progress)
+    build = _Build(request, final.with_name(final.name + TEMPORARY))
     build.directory.mkdir()
+    progress(f"compiling {' and '.join(unit.file for unit in request.units)}")
     try:
-        for unit in request.units:
-            _install_unit(unit, build)
+        for unit, part in zip(request.units, _install_units(request, build.directory), strict=True):
+            for line in part.said:
+                progress(line)
+            _merge(build, part, unit)
         build.directory.rename(final)
     except BaseException:
         remove_tree(build.directory)
@@ -91,6 +103,34 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
     )
 
 
+def _install_units(request: LoadRequest, directory: Path) -> list[_Build]:
+    """All units, each in a process of its own where there are CPUs for them: a compiler is busy for seconds."""
+    processes = min(len(request.units), len(os.sched_getaffinity(0)))
+    if processes < 2:
+        return [_install_unit(unit, request, directory) for unit in request.units]
+    # Forked, for nothing has been started yet that a fork could cut in two.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
+        try:
+            return list(pool.map(partial(_install_unit, request=request, directory=directory), request.units))
+        except BrokenProcessPool as error:
+            raise LoaderError(
+                "a compiler was killed, perhaps for want of memory", "it takes 170 MB per CPU, on two CPUs at most"
+            ) from error
+
+
+def end_with_parent() -> None:
+    """Be killed when the parent dies: an agent that is gone must not be followed by a loader that still pins."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _merge(build: _Build, part: _Build, unit: Unit) -> None:
+    for name, row in part.maps.items():
+        if build.maps.setdefault(name, row) != row:
+            raise LoaderError(f"the map {name} is declared in two ways, one of them in {unit.file}")
+    build.programs.update(part.programs)
+    build.arrays.update(part.arrays)
+
+
 def _free_name(programs: Path, name: str) -> Path:
     """A directory that is not there yet.
 
@@ -101,11 +141,12 @@ def _free_name(programs: Path, name: str) -> Path:
     return programs / next(candidate for candidate in names if candidate not in taken)
 
 
-def _install_unit(unit: Unit, build: _Build) -> None:
-    text = sources.join(build.request.sources, unit.file)
+def _install_unit(unit: Unit, request: LoadRequest, directory: Path) -> _Build:
+    build = _Build(request, directory)
+    text = sources.join(request.sources, unit.file)
     started = time.monotonic()
-    with CompiledUnit(text, build.request.defines) as compiled:
-        build.progress(f"{unit.file}: compiled in {time.monotonic() - started:.2f} s")
+    with CompiledUnit(text, request.defines) as compiled:
+        build.said.append(f"{unit.file}: compiled in {time.monotonic() - started:.2f} s")
         functions = compiled.functions()
         _check_functions(unit, functions)
         open_maps, array = _install_maps(compiled.maps(), sources.inner_templates(text), unit, build)
@@ -117,6 +158,7 @@ def _install_unit(unit: Unit, build: _Build) -> None:
                     if array is None:
                         raise LoaderError(f"{unit.file} has tail calls but no map {PROGRAM_ARRAY_PREFIX}...")
                     array.update(struct.pack("<I", unit.tails[name]), struct.pack("<I", program.fd))
+    return build
 
 
 def _check_functions(unit: Unit, functions: dict[str, bytes]) -> None:
@@ -152,8 +194,7 @@ def _install_maps(
             path = build.request.pins / "maps" / f"{row.name}-{layout_digest(wanted, inner)}"
             wanted = replace(wanted, path=path)
             opened[row.fd] = _adopt_or_pin(own, path)
-        if build.maps.setdefault(row.name, wanted) != wanted:
-            raise LoaderError(f"the map {row.name} is declared in two ways, one of them in {unit.file}")
+        build.maps[row.name] = wanted
     return opened, array
 
 
@@ -198,7 +239,7 @@ def relocate(instructions: bytes, descriptors: dict[int, int]) -> bytes:
 
 def _load(hook: Hook, name: str, instructions: bytes, license_name: str, build: _Build) -> Program:
     started = time.monotonic()
-    program = _load_for(hook, name, instructions, license_name, build.progress)
+    program = _load_for(hook, name, instructions, license_name, build.said.append)
     elapsed = (time.monotonic() - started) * 1000
     path = build.directory / name
     program.pin(path)
@@ -213,7 +254,7 @@ def _load(hook: Hook, name: str, instructions: bytes, license_name: str, build: 
         verified_instructions=info.verified_insns,
         load_ms=round(elapsed, 1),
     )
-    build.progress(f"{name}: {row}")
+    build.said.append(f"{name}: {row}")
     return program
 
 

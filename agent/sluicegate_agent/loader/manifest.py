@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sluicegate_agent.loader import layout
+from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.layout import Layout
 from sluicegate_agent.loader.request import Hook
 from sluicegate_agent.loader.sources import Reason
@@ -17,6 +18,11 @@ from sluicegate_agent.loader.sources import Reason
 if TYPE_CHECKING:
     import numpy as np
 
+FORMAT = 2
+"""Of manifest and pins. It moves when an older version could not go on with them, so above all when a map or one of
+its members goes away: rows are carried from one version to the next by name, and what is new may be missing."""
+
+_FIRST_FORMAT = 1  # had no number
 _SHORT = 12
 
 
@@ -104,6 +110,7 @@ class Manifest:
     program_arrays: dict[str, Path]
     reasons: tuple[Reason, ...]
     replaced: dict[str, MapLayout] = field(default_factory=dict)
+    format: int = FORMAT
 
     def pins(self) -> frozenset[Path]:
         """Every path that must be there for the set to work."""
@@ -114,6 +121,7 @@ class Manifest:
         """The whole manifest, readable."""
         return json.dumps(
             {
+                "format": self.format,
                 "set_digest": self.set_digest,
                 "source_digest": self.source_digest,
                 "features": self.features,
@@ -144,6 +152,7 @@ class Manifest:
             },
             program_arrays={name: Path(path) for name, path in raw["program_arrays"].items()},
             reasons=tuple(Reason(*row) for row in raw["reasons"]),
+            format=_format(raw),
         )
 
     def save(self, path: Path) -> None:
@@ -160,6 +169,23 @@ class Manifest:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def check_format(path: Path) -> None:
+    """Raise LoaderError when the manifest in that file is of a newer version, whatever else it says."""
+    try:
+        found = _format(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return
+    if found > FORMAT:
+        raise LoaderError(
+            f"{path} and what is pinned with it were left by a newer version (format {found}; this one knows {FORMAT})",
+            "run that version or a newer one; or give up the flows and remove all with run --teardown",
+        )
+
+
+def _format(raw: dict[str, Any]) -> int:
+    return int(raw.get("format", _FIRST_FORMAT))
 
 
 def layout_digest(row: MapLayout, inner: MapLayout | None) -> str:

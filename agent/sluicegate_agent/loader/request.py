@@ -39,9 +39,15 @@ class Unit:
         return (*self.tails, *self.entries)
 
 
+def _tails(prefix: str) -> dict[str, int]:
+    """The cold programs, in the order of bpf/packet.h."""
+    names = ("open_nat", "open_kept", "adopt", "icmp", "fragment", "too_big")
+    return {f"{prefix}_{name}": index for index, name in enumerate(names)}
+
+
 UNITS = (
-    Unit("xdp.c", Hook.XDP, ("xdp_main",), {"xdp_open": 0}),
-    Unit("tc.c", Hook.TC, ("tc_ingress",), {"tc_open": 0}),
+    Unit("xdp.c", Hook.XDP, ("xdp_main",), _tails("xdp")),
+    Unit("tc.c", Hook.TC, ("tc_ingress",), _tails("tc")),
 )
 """The data path's programs."""
 

@@ -17,6 +17,9 @@ ROUTE = 0
 GENERIC = 16
 
 REQUEST = 0x001
+ACKNOWLEDGE = 0x004
+EXCLUSIVE = 0x200
+CREATE = 0x400
 DUMP = 0x300
 DUMP_INTERRUPTED = 0x010
 
@@ -94,9 +97,12 @@ class Requests:
         timeout = struct.pack("ll", _ANSWER_SECONDS, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
-    def ask(self, kind: int, body: bytes) -> bytes:
-        """The body of the one answer to a request. Raises :class:`NetlinkError`."""
-        self._send(kind, REQUEST, body)
+    def ask(self, kind: int, body: bytes, flags: int = 0) -> bytes:
+        """The body of the one answer to a request. Raises :class:`NetlinkError`.
+
+        A request that changes something is answered only when ``flags`` has ``ACKNOWLEDGE``.
+        """
+        self._send(kind, REQUEST | flags, body)
         while True:
             for answer in messages(self._receive()):
                 if answer.sequence == self._sequence:

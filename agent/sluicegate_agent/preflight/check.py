@@ -10,8 +10,8 @@ from enum import StrEnum
 from sluicegate_agent.preflight.machine import Facts
 from sluicegate_agent.settings import PortRange
 
-OLDEST_KERNEL = (6, 6)
-"""The first with tcx links, by which the tc programs are attached."""
+OLDEST_KERNEL = (6, 1)
+"""Of Debian 12. The programs call helpers that came with 5.18."""
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN", 38: "CAP_PERFMON", 39: "CAP_BPF"}  # linux/capability.h
 _SYSCTL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
@@ -101,8 +101,8 @@ def _kernel(facts: Facts) -> Row:
     return Row(
         "kernel",
         Level.FAIL,
-        f"Linux {facts.kernel} has no tcx links, which came with {wanted}",
-        f"boot Linux {wanted} or newer (Debian 12: the kernel from bookworm-backports)",
+        f"Linux {facts.kernel} lacks what the programs need; they are made for {wanted} and newer",
+        f"boot Linux {wanted} or newer",
     )
 
 
@@ -120,7 +120,9 @@ def _bpf(probe: Probe) -> Row:
 def _tcx(probe: Probe) -> Row:
     if probe.error is None:
         return Row("tcx", Level.OK, "the kernel knows tcx links")
-    return Row("tcx", Level.FAIL, f"the kernel refuses tcx: {probe.error}", "needs CONFIG_NET_XGRESS and Linux 6.6")
+    return Row(
+        "tcx", Level.OK, f"no tcx links ({probe.error}): tc programs go in as clsact filters, as before Linux 6.6"
+    )
 
 
 def _bpffs(facts: Facts) -> Row:

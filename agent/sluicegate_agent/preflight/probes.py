@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 from contextlib import suppress
 
-from sluicegate_agent.kernel.libbpf import AttachType, BpfMap, KernelError, MapType
-from sluicegate_agent.kernel.native import try_call
+from sluicegate_agent.kernel.libbpf import BpfMap, KernelError, MapType
+from sluicegate_agent.kernel.links import tcx_refusal
 from sluicegate_agent.network.model import NetworkSnapshot
 from sluicegate_agent.network.monitor import NetworkMonitor
 from sluicegate_agent.preflight.check import InterfaceFacts, Probe
@@ -27,18 +26,9 @@ def map_can_be_made() -> Probe:
 
 
 def tcx_is_known() -> Probe:
-    """Whether the kernel has tcx, by asking for the programs on the loopback interface."""
-    flags, count = ctypes.c_uint32(), ctypes.c_uint32()
+    """Whether the kernel has tcx links."""
     try:
-        _, number = try_call(
-            "bpf_prog_query",
-            _LOOPBACK_INDEX,
-            int(AttachType.TCX_INGRESS),
-            0,
-            ctypes.byref(flags),
-            None,
-            ctypes.byref(count),
-        )
+        number = tcx_refusal()
     except KernelError as error:
         return Probe(str(error))
     return Probe(os.strerror(number) if number else None)
