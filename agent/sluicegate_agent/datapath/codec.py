@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from sluicegate_agent.datapath.model import (
     InterfaceFlag,
     InterfaceIndex,
     IPAddress,
+    IPNetwork,
     Nexthop,
     NexthopId,
     Protocol,
@@ -34,7 +35,13 @@ Record: TypeAlias = np.void
 
 HOP_RESOLVED = 1
 HOP_XDP = 2
+# enum frontend_flag
+RESTRICTED = 1
+AFFINITY = 2
+
+_SERVICE_PREFIX_BITS = 32  # a source's prefix begins with its service
 _FILTER_WORD_BITS = 64
+_ICMP = {4: 1, 6: 58}
 
 
 def record(layout: Layout) -> Record:
@@ -85,6 +92,8 @@ def encode_settings(layout: Layout, row: Settings, hertz: int) -> bytes:
     out["closed_rest"] = round(row.closed_rest_seconds * hertz)
     out["sync_interval"] = round(row.sync_seconds * hertz)
     out["seed"] = row.seed
+    out["half_open_limit"] = row.half_open_limit
+    out["hertz"] = hertz
     return out.tobytes()
 
 
@@ -98,6 +107,7 @@ def decode_settings(row: Record, hertz: int) -> Settings:
         closed_rest_seconds=int(row["closed_rest"]) / hertz,
         sync_seconds=int(row["sync_interval"]) / hertz,
         seed=int(row["seed"]),
+        half_open_limit=int(row["half_open_limit"]),
     )
 
 
@@ -194,6 +204,9 @@ def encode_frontend(layout: Layout, row: Frontend, hertz: int) -> bytes:
     out["idle_timeout"] = round(row.idle_seconds * hertz)
     out["algorithm"] = row.algorithm
     out["mode"] = row.mode
+    out["rate"] = row.rate
+    out["affinity_timeout"] = round(row.affinity_seconds * hertz)
+    out["flags"] = (RESTRICTED if row.restricted else 0) | (AFFINITY if row.affinity_seconds else 0)
     return out.tobytes()
 
 
@@ -208,6 +221,9 @@ def decode_frontend(row: Record, hertz: int) -> Frontend:
         algorithm=Algorithm(int(row["algorithm"])),
         mode=ForwardingMode(int(row["mode"])),
         idle_seconds=int(row["idle_timeout"]) / hertz,
+        affinity_seconds=int(row["affinity_timeout"]) / hertz,
+        rate=int(row["rate"]),
+        restricted=bool(int(row["flags"]) & RESTRICTED),
     )
 
 
@@ -225,6 +241,37 @@ def encode_reverse(layout: Layout, frontends: tuple[FrontendId, ...]) -> bytes:
 def decode_reverse(row: Record) -> tuple[FrontendId, ...]:
     """The inverse of :func:`encode_reverse`."""
     return tuple(FrontendId(int(value)) for value in row["frontends"][: int(row["count"])])
+
+
+def source_key(layout: Layout, service: ServiceId, network: IPNetwork) -> bytes:
+    """Key of ``sources4`` and ``sources6``."""
+    out = record(layout)
+    words = address_words(network.network_address)
+    out["prefix_length"] = _SERVICE_PREFIX_BITS + network.prefixlen
+    out["service"] = service
+    out["address"] = words[0] if network.version == 4 else words
+    return out.tobytes()
+
+
+def source_of(row: Record, family: int) -> tuple[ServiceId, IPNetwork]:
+    """The inverse of :func:`source_key`."""
+    address = address_of(np.resize(np.atleast_1d(row["address"]), 4), family)
+    prefix = int(row["prefix_length"]) - _SERVICE_PREFIX_BITS
+    return ServiceId(int(row["service"])), ip_network((address, prefix))
+
+
+def vip_mark(layout: Layout, address: IPAddress) -> bytes:
+    """Key under which ``vips4`` and ``vips6`` hold an address whatever the port: what pings and fragments look for."""
+    out = record(layout)
+    words = address_words(address)
+    out["address"] = words[0] if address.version == 4 else words
+    out["protocol"] = _ICMP[address.version]
+    return out.tobytes()
+
+
+def is_vip_mark(row: Record) -> bool:
+    """Is this key one of :func:`vip_mark`?"""
+    return int(row["protocol"]) in _ICMP.values()
 
 
 def encode_filter(layout: Layout, words: int, row: AddressFilter) -> npt.NDArray[np.void]:

@@ -44,6 +44,20 @@ class _Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What the rules say of some rows: age and time limit in jiffies, and in which stage of life each one is.
+
+    A row is ``live`` when it is neither closed nor older than its limit: only such flows are counted.
+    """
+
+    age: npt.NDArray[np.int64]
+    limit: npt.NDArray[np.int64]
+    closed: npt.NDArray[np.bool_]
+    half_open: npt.NDArray[np.bool_]
+    live: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowRules:
     """What decides a flow's life: timeouts per frontend id in jiffies, and the clock."""
 
@@ -74,6 +88,22 @@ class FlowRules:
             round(settings.half_open_seconds * hertz),
             round(settings.closed_rest_seconds * hertz),
         )
+
+    def judge(self, frontends: npt.NDArray[np.int64], values: npt.NDArray[np.void]) -> Judged:
+        """Apply ``state_is_closed()`` and ``state_is_expired()`` of bpf/flow.h to rows of ``flows`` or ``nat``.
+
+        ``frontends`` gives the frontend of each row.
+        """
+        wrapped = (self.now - values["last_seen"].astype(np.int64)) & 0xFFFFFFFF
+        age = np.where(wrapped < 1 << 31, wrapped, 0)  # "the future": a packet came after `now` was read
+        state = values["state"]
+        tcp = self.tcp[frontends]
+        closed = tcp & (((state & RESET) != 0) | ((state & _BOTH_FIN) == _BOTH_FIN))
+        half_open = tcp & ~closed & ((state & ESTABLISHED) == 0)
+        limit: npt.NDArray[np.int64] = np.where(
+            closed, self.closed, np.where(half_open, self.half_open, self.idle[frontends])
+        )
+        return Judged(age, limit, closed, half_open, ~closed & (age <= limit))
 
 
 def sweep(tables: KernelTables, rules: FlowRules) -> tuple[Census, dict[str, int]]:
@@ -126,23 +156,15 @@ def _count(
     values: npt.NDArray[np.void],
     counted: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Add live flows to the tally. Returns age and time limit of every row, in jiffies; as ``state_is_expired()``."""
-    wrapped = (rules.now - values["last_seen"].astype(np.int64)) & 0xFFFFFFFF
-    age = np.where(wrapped < 1 << 31, wrapped, 0)  # "the future": a packet came after `now` was read
-    state = values["state"]
-    tcp = rules.tcp[frontends]
-    closed = tcp & (((state & RESET) != 0) | ((state & _BOTH_FIN) == _BOTH_FIN))
-    half_open = tcp & ~closed & ((state & ESTABLISHED) == 0)
-    limit: npt.NDArray[np.int64] = np.where(
-        closed, rules.closed, np.where(half_open, rules.half_open, rules.idle[frontends])
-    )
-    live = counted & ~closed & (age <= limit)
+    """Add live flows to the tally. Returns age and time limit of every row, in jiffies."""
+    judged = rules.judge(frontends, values)
+    live = counted & judged.live
     for key, count in zip(*np.unique(values["backend"][live], return_counts=True), strict=True):
         tally.backends[int(key)] += int(count)
     for key, count in zip(*np.unique(frontends[live], return_counts=True), strict=True):
         tally.frontends[int(key)] += int(count)
-    tally.half_open += int(np.count_nonzero(live & half_open))
-    return age, limit
+    tally.half_open += int(np.count_nonzero(live & judged.half_open))
+    return judged.age, judged.limit
 
 
 def _remove_if_unchanged(table: KernelTable, key: np.void, value: np.void) -> bool:

@@ -6,6 +6,7 @@ reconciler asks before every operation, so that one refused by the kernel never 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,6 +17,7 @@ from sluicegate_agent.datapath.model import (
     BackendState,
     Delete,
     Endpoint,
+    ForwardingMode,
     Frontend,
     FrontendId,
     InterfaceIndex,
@@ -37,15 +39,45 @@ REVERSE_FRONTENDS: Final = 8
 """Of ``bpf/types.h``."""
 
 
-def broken_by(state: KernelState, operation: Operation) -> str | None:
-    """The rule that ``operation`` would break on ``state``, in words; None when it may be carried out."""
-    match operation:
-        case Put(table=table, key=key, row=row):
-            put_rule = _PUT_RULES.get(table)
-            return put_rule(state, key, row) if put_rule else None
-        case Delete(table=table, key=key):
-            delete_rule = _DELETE_RULES.get(table)
-            return delete_rule(state, key) if delete_rule else None
+class Tables:
+    """Rows under these rules. ``state`` is changed in place, and by :meth:`write` only.
+
+    Counts who uses a next hop: thousands of them go at once when a link changes, and each has to be free.
+    """
+
+    def __init__(self, state: KernelState) -> None:
+        self.state = state
+        self._hop_users = Counter(row.nexthop for row in state.backends.values())
+
+    def broken_by(self, operation: Operation) -> str | None:
+        """The rule that ``operation`` would break, in words; None when it may be carried out."""
+        match operation:
+            case Put(table=Table.NEXTHOPS, key=key, row=row):
+                return _put_nexthop(self.state, key, row, self._hop_users[cast("NexthopId", key)])
+            case Delete(table=Table.NEXTHOPS, key=key):
+                users = self._hop_users[cast("NexthopId", key)]
+                return f"next hop {key} is used by backends: {users}" if users else None
+            case Put(table=table, key=key, row=row):
+                put_rule = _PUT_RULES.get(table)
+                return put_rule(self.state, key, row) if put_rule else None
+            case Delete(table=table, key=key):
+                delete_rule = _DELETE_RULES.get(table)
+                return delete_rule(self.state, key) if delete_rule else None
+
+    def write(self, operation: Operation) -> None:
+        """Carry out ``operation``, unchecked."""
+        if operation.table is Table.BACKENDS:
+            identity = cast("BackendId", operation.key)
+            self._count(identity, -1)
+            write(self.state, operation)
+            self._count(identity, 1)
+        else:
+            write(self.state, operation)
+
+    def _count(self, identity: BackendId, change: int) -> None:
+        row = self.state.backends.get(identity)
+        if row is not None:
+            self._hop_users[row.nexthop] += change
 
 
 def write(state: KernelState, operation: Operation) -> None:
@@ -74,27 +106,19 @@ def copy(state: KernelState) -> KernelState:
         frontends=dict(state.frontends),
         vips=dict(state.vips),
         reverse=dict(state.reverse),
+        sources=dict(state.sources),
         filter=state.filter,
     )
 
 
-def _put_nexthop(state: KernelState, key: Key, row: Row) -> str | None:
+def _put_nexthop(state: KernelState, key: Key, row: Row, users: int) -> str | None:
     hop = cast("Nexthop", row)
     if hop.ifindex not in state.interfaces:
         return f"next hop {key} leads through interface {hop.ifindex}, which has no row"
     present = state.nexthops.get(cast("NexthopId", key))
-    if present not in (None, hop) and _users_of_nexthop(state, key):
+    if present not in (None, hop) and users:
         return f"next hop {key} is edited while backends use it"
     return None
-
-
-def _delete_nexthop(state: KernelState, key: Key) -> str | None:
-    users = _users_of_nexthop(state, key)
-    return f"next hop {key} is used by backends {users}" if users else None
-
-
-def _users_of_nexthop(state: KernelState, key: Key) -> list[BackendId]:
-    return [identity for identity, row in state.backends.items() if row.nexthop == key]
 
 
 def _delete_interface(state: KernelState, key: Key) -> str | None:
@@ -111,7 +135,9 @@ def _put_backend(state: KernelState, key: Key, row: Row) -> str | None:
         return None
     if backend.nexthop not in state.nexthops and (backend.nexthop or backend.state is BackendState.ACTIVE):
         return f"backend {key} has next hop {backend.nexthop}, which has no row"
-    return _other_holder(key, present, backend) or _outside_filter(state.filter, backend)
+    return _other_holder(key, present, backend) or _outside_filter(
+        state.filter, backend, answers_here=_answers_here(state, backend.service)
+    )
 
 
 def _other_holder(key: Key, present: Backend | None, backend: Backend) -> str | None:
@@ -126,9 +152,16 @@ def _other_holder(key: Key, present: Backend | None, backend: Backend) -> str | 
     return f"the generation of backend {key} moves while it is in use" if moved else None
 
 
-def _outside_filter(bits: AddressFilter, backend: Backend) -> str | None:
+def _answers_here(state: KernelState, service: ServiceId) -> bool:
+    """Whether backends without a source answer through this node: with DNAT, but not with DirectReturn."""
+    return any(row.service == service and row.mode is ForwardingMode.DNAT for row in state.frontends.values())
+
+
+def _outside_filter(bits: AddressFilter, backend: Backend, *, answers_here: bool) -> str | None:
     if backend.endpoint is None:
         return "a backend in use has no endpoint"
+    if backend.source is None and not answers_here:
+        return None
     wanted = bits.dnat_backends if backend.source is None else bits.nat_backends
     if address_hash(backend.endpoint.address) not in wanted:
         return f"the address filter lacks backend {backend.endpoint}"
@@ -163,6 +196,12 @@ def _put_frontend(state: KernelState, key: Key, row: Row) -> str | None:
     present = state.frontends.get(cast("FrontendId", key))
     if present and (present.endpoint, present.mode) != (frontend.endpoint, frontend.mode):
         return f"frontend {key} is given to another endpoint or mode while its flows are there"
+    if frontend.restricted and frontend.service not in state.sources:
+        return f"frontend {key} serves allowed clients only, and service {frontend.service} has no row of them"
+    if frontend.mode is ForwardingMode.DNAT:
+        users = (state.backends.get(identity) for identity in set(slots))
+        problems = (_outside_filter(state.filter, user, answers_here=True) for user in users if user)
+        return next((problem for problem in problems if problem), None)
     return None
 
 
@@ -199,14 +238,21 @@ def _put_filter(state: KernelState, _: Key, row: Row) -> str | None:
     for endpoint in state.vips:
         if address_hash(endpoint.address) not in bits.vips:
             return f"the address filter would lack VIP {endpoint}"
+    answering = {row.service for row in state.frontends.values() if row.mode is ForwardingMode.DNAT}
     for backend in state.backends.values():
-        if backend.state is not BackendState.FREE and (problem := _outside_filter(bits, backend)):
+        if backend.state is BackendState.FREE:
+            continue
+        if problem := _outside_filter(bits, backend, answers_here=backend.service in answering):
             return problem
     return None
 
 
+def _delete_sources(state: KernelState, key: Key) -> str | None:
+    users = [identity for identity, row in state.frontends.items() if row.service == key and row.restricted]
+    return f"the allowed clients of service {key} are asked for by frontends {users}" if users else None
+
+
 _PUT_RULES: Final[dict[Table, Callable[[KernelState, Key, Row], str | None]]] = {
-    Table.NEXTHOPS: _put_nexthop,
     Table.BACKENDS: _put_backend,
     Table.SLOTS: _put_slots,
     Table.FRONTENDS: _put_frontend,
@@ -216,7 +262,7 @@ _PUT_RULES: Final[dict[Table, Callable[[KernelState, Key, Row], str | None]]] = 
 }
 _DELETE_RULES: Final[dict[Table, Callable[[KernelState, Key], str | None]]] = {
     Table.INTERFACES: _delete_interface,
-    Table.NEXTHOPS: _delete_nexthop,
     Table.SLOTS: _delete_slots,
     Table.FRONTENDS: _delete_frontend,
+    Table.SOURCES: _delete_sources,
 }

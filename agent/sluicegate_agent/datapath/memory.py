@@ -24,26 +24,26 @@ class MemoryDatapath:
     def __init__(self, fail: Callable[[Operation], Exception | None] = _never) -> None:
         self.fail = fail
         self.applied: list[Operation] = []
-        self._state = KernelState()
+        self._tables = invariants.Tables(KernelState())
 
     def observe(self) -> KernelState:
         """A copy of all rows; those of free backends too, because they keep their generation."""
-        return invariants.copy(self._state)
+        return invariants.copy(self._tables.state)
 
     def apply(self, operation: Operation) -> None:
         """Carry out one operation."""
-        problem = invariants.broken_by(self._state, operation)
+        problem = self._tables.broken_by(operation)
         if problem is not None:
             raise AssertionError(problem)
         error = self.fail(operation)
         if error is not None:
             raise error
-        invariants.write(self._state, operation)
+        self._tables.write(operation)
         self.applied.append(operation)
 
     def counters(self) -> Counters:
         """No packet ever passes here; the entries of the tables are counted."""
-        state = self._state
+        state = self._tables.state
         live = sum(row.state is not BackendState.FREE for row in state.backends.values())
         return Counters(map_entries={"backends": live, "frontends": len(state.frontends), "vips": len(state.vips)})
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NewType
 
 IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 InterfaceIndex = NewType("InterfaceIndex", int)
 NexthopId = NewType("NexthopId", int)
 BackendId = NewType("BackendId", int)
@@ -31,6 +32,7 @@ class ForwardingMode(IntEnum):
 
     FULL_NAT = 1
     DNAT = 2
+    DIRECT_RETURN = 3
 
 
 class Algorithm(IntEnum):
@@ -38,6 +40,7 @@ class Algorithm(IntEnum):
 
     MAGLEV = 1
     ROUND_ROBIN = 2
+    LEAST_LOAD = 3
 
 
 class BackendState(IntEnum):
@@ -72,7 +75,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``struct settings``; times in seconds."""
+    """``struct settings``; times in seconds. Above ``half_open_limit`` of a service, half-open flows get no entry."""
 
     nat_port_min: int = 1024
     nat_port_count: int = 28976
@@ -81,6 +84,7 @@ class Settings:
     closed_rest_seconds: float = 60.0
     sync_seconds: float = 1.0
     seed: int = 0x5106CE
+    half_open_limit: int = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,11 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """``struct frontend``: one VIP, protocol and port."""
+    """``struct frontend``: one VIP, protocol and port.
+
+    ``affinity_seconds``: how long a client sticks to its backend, 0 for not at all. ``rate``: new flows per second
+    of the service on this node, 0 for any number. ``restricted``: only clients in ``sources`` may open flows.
+    """
 
     endpoint: Endpoint
     service: ServiceId
@@ -133,6 +141,9 @@ class Frontend:
     algorithm: Algorithm
     mode: ForwardingMode
     idle_seconds: float
+    affinity_seconds: float = 0
+    rate: int = 0
+    restricted: bool = False
 
 
 Slots = tuple[BackendId, ...]
@@ -181,6 +192,7 @@ class KernelState:
     frontends: dict[FrontendId, Frontend] = field(default_factory=dict)
     vips: dict[Endpoint, FrontendId] = field(default_factory=dict)
     reverse: dict[Endpoint, tuple[FrontendId, ...]] = field(default_factory=dict)
+    sources: dict[ServiceId, frozenset[IPNetwork]] = field(default_factory=dict)
     filter: AddressFilter = field(default_factory=AddressFilter)
 
 
@@ -195,11 +207,23 @@ class Table(StrEnum):
     FRONTENDS = "frontends"
     VIPS = "vips"
     REVERSE = "reverse"
+    SOURCES = "sources"
     FILTER = "filter"
 
 
 Key = int | Endpoint | None
-Row = Settings | Interface | Nexthop | Backend | Slots | Frontend | FrontendId | tuple[FrontendId, ...] | AddressFilter
+Row = (
+    Settings
+    | Interface
+    | Nexthop
+    | Backend
+    | Slots
+    | Frontend
+    | FrontendId
+    | tuple[FrontendId, ...]
+    | frozenset[IPNetwork]
+    | AddressFilter
+)
 
 
 @dataclass(frozen=True, slots=True)
