@@ -12,15 +12,25 @@ from sluicegate_agent.settings import AgentSettings
 from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
-FEATURES = ("IPV4", "IPV6", "FULL_NAT", "DNAT")
+FEATURES = ("IPV4", "IPV6", "FULL_NAT", "DNAT", "DIRECT_RETURN")
 """What programs can be compiled without; ``WITH_*`` in the sources."""
 
-_MODES = {ForwardingMode.FULL_NAT: "FULL_NAT", ForwardingMode.DNAT: "DNAT"}
+_MODES = {
+    ForwardingMode.FULL_NAT: "FULL_NAT",
+    ForwardingMode.DNAT: "DNAT",
+    ForwardingMode.DIRECT_RETURN: "DIRECT_RETURN",
+}
+_FRAGMENTED_PACKETS = 8192
+"""Fragmented packets under way at once, per family: their fragments arrive within milliseconds of each other."""
 
 
 def limits(settings: AgentSettings) -> Limits:
-    """Sizes of the tables of ids: the settings', and fixed ones for those that are small."""
-    return Limits(backends=settings.backends)
+    """Sizes of the tables that are planned for: the settings', and fixed ones for those that are small.
+
+    Every backend may be on-link and so have a next hop of its own, and all of them may change at once: a new one is in
+    place before the old one goes.
+    """
+    return Limits(backends=settings.backends, nexthops=2 * settings.backends, sources=settings.sources)
 
 
 def needed_features(balancers: Iterable[LoadBalancer]) -> frozenset[str]:
@@ -61,6 +71,9 @@ def request(settings: AgentSettings, pins: Path, features: frozenset[str]) -> Lo
             "FRONTENDS": size.frontends,
             "BACKENDS": size.backends,
             "NEXTHOPS": size.nexthops,
+            "SOURCES": size.sources,
+            "AFFINITIES": settings.affinities,
+            "FRAGMENTS": _FRAGMENTED_PACKETS,
         },
         features={name: name in features for name in FEATURES},
     )

@@ -45,6 +45,13 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class TcHook(StrEnum):
+    """How tc programs are attached; auto is tcx where the kernel has it."""
+
+    AUTO = "auto"
+    CLSACT = "clsact"
+
+
 def _listen_address(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -69,7 +76,11 @@ def _port_range(value: object) -> object:
 
 
 class AgentSettings(BaseSettings):
-    """Settings of one agent. Sizes are numbers of entries; the kernel allocates the maps in full when they are made."""
+    """Settings of one agent. Sizes are numbers of entries; the kernel allocates most maps in full when they are made.
+
+    ``sources`` are networks in all ``allowedSources`` together and ``affinities`` clients that keep their backend, each
+    per family. ``half_open_limit`` is how many half-open TCP flows of one service get entries.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -80,6 +91,10 @@ class AgentSettings(BaseSettings):
     flows: int = Field(default=131_072, ge=1024, le=16_777_216)
     nat_entries: int = Field(default=131_072, ge=1024, le=16_777_216)
     backends: int = Field(default=16_384, ge=16, le=65_535)
+    sources: int = Field(default=16_384, ge=64, le=1_048_576)
+    affinities: int = Field(default=65_536, ge=1024, le=16_777_216)
+    half_open_limit: int = Field(default=16_384, ge=1, le=16_777_216)
+    tc: TcHook = TcHook.AUTO
     log_format: LogFormat = LogFormat.AUTO
     verbose: bool = False
 

@@ -22,6 +22,9 @@ PATTERN_WORDS[HTTP_PATH_PATTERN] = 'must start with "/" and hold no spaces'
 PATTERN_WORDS[HOST_PATTERN] = "must be a host name"
 PATTERN_WORDS[URL_PATTERN] = 'must start with "http://" or "https://" and hold no spaces'
 
+DEFAULT_PATH = "/"
+DEFAULT_STATUSES = (200,)
+
 HttpPath = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=HTTP_PATH_PATTERN)]
 Seconds = Annotated[int, Field(strict=True, ge=1, le=3600)]
 Repetitions = Annotated[int, Field(strict=True, ge=1, le=100)]
@@ -97,7 +100,7 @@ class HealthCheck(ApiModel):
     path: HttpPath | None = None
     """HTTP only: what to request; default "/"."""
     host: Annotated[str, StringConstraints(max_length=253, pattern=HOST_PATTERN)] | None = None
-    """HTTP only: the Host header; default the backend's address."""
+    """HTTP only: the Host header; default the probed address and port."""
     expected_statuses: (
         Annotated[
             tuple[Annotated[int, Field(strict=True, ge=100, le=599)], ...],
@@ -114,6 +117,16 @@ class HealthCheck(ApiModel):
     """Good results in a row that bring a backend back (default 2)."""
     fall: Repetitions = 3
     """Bad results in a row that take a backend out (default 3)."""
+
+    @property
+    def effective_path(self) -> str:
+        """What an HTTP check requests."""
+        return self.path or DEFAULT_PATH
+
+    @property
+    def effective_statuses(self) -> frozenset[int]:
+        """The status codes that an HTTP check takes for healthy."""
+        return frozenset(self.expected_statuses or DEFAULT_STATUSES)
 
     def violations(self) -> Iterator[Violation]:
         """A probe ends before the next one starts; fields fit the type."""

@@ -11,6 +11,9 @@ from pydantic import ConfigDict, Field
 from sluicegate_api.cel import cel, validations
 from sluicegate_api.common import ApiModel, Violation
 
+DEFAULT_AFFINITY_SECONDS = 10_800
+"""Of ``sessionAffinity.timeoutSeconds``; the same as a Kubernetes Service's."""
+
 
 class Algorithm(StrEnum):
     """How the backend of a new flow is chosen."""

@@ -13,6 +13,7 @@ from sluicegate_api.cel import cel, distinct, validations
 from sluicegate_api.checks import DynamicWeights, HealthCheck, HealthCheckType, WeightSource
 from sluicegate_api.common import PATTERN_WORDS, ApiModel, LabelSelector, ObjectKey, ObjectMeta, Violation, repeated
 from sluicegate_api.forwarding import (
+    DEFAULT_AFFINITY_SECONDS,
     Algorithm,
     Forwarding,
     ForwardingMode,
@@ -61,9 +62,6 @@ InterfaceGlob = Annotated[
         )
     ),
 ]
-
-# LeastLoad takes over for TCP once it is built; a hash is right for UDP and for ClientIP affinity.
-_DEFAULT_ALGORITHM = {Protocol.TCP: Algorithm.MAGLEV, Protocol.UDP: Algorithm.MAGLEV}
 
 
 class LoadBalancerSpec(ApiModel):
@@ -150,8 +148,23 @@ class LoadBalancerSpec(ApiModel):
     """After how long a silent flow is forgotten."""
 
     def effective_algorithm(self, port: Port) -> Algorithm:
-        """The algorithm that a port gets."""
-        return self.algorithm or _DEFAULT_ALGORITHM[port.protocol]
+        """The algorithm that places new flows of a port; with ClientIP affinity only those of unknown clients.
+
+        A hash is the default for UDP, which has no end of a connection to count, and with ClientIP affinity, where a
+        client's connections follow its first one and not the load.
+        """
+        if self.algorithm is not None:
+            return self.algorithm
+        sticky = self.session_affinity.type is SessionAffinityType.CLIENT_IP
+        return Algorithm.MAGLEV if sticky or port.protocol is Protocol.UDP else Algorithm.LEAST_LOAD
+
+    @property
+    def affinity_seconds(self) -> int:
+        """For how long after its last connection a client keeps its backend; 0 without affinity."""
+        if self.session_affinity.type is SessionAffinityType.NONE:
+            return 0
+        given = self.session_affinity.timeout_seconds
+        return DEFAULT_AFFINITY_SECONDS if given is None else given
 
     def effective_health_check(self, port: Port) -> HealthCheck | None:
         """How a port's backends are probed; None when they are not. Its port is None for the backend's own port."""

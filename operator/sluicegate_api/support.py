@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sluicegate_api.checks import HealthCheckType, WeightSource
+from sluicegate_api.checks import WeightSource
 from sluicegate_api.common import FieldProblem
-from sluicegate_api.forwarding import Algorithm, ForwardingMode, SessionAffinityType
+from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
 NOT_YET = "not supported here yet"
@@ -25,19 +25,9 @@ def _missing(loadbalancer: LoadBalancer) -> Iterator[tuple[str, str]]:
         yield "spec.backends.serviceRef", "backends from a Service are"
     if spec.backends.pod_selector is not None:
         yield "spec.backends.podSelector", "backends from pods are"
-    if spec.algorithm is Algorithm.LEAST_LOAD:
-        yield "spec.algorithm", "LeastLoad is"
-    if spec.forwarding.mode in {ForwardingMode.DIRECT_RETURN, ForwardingMode.TUNNEL}:
+    if spec.forwarding.mode is ForwardingMode.TUNNEL:
         yield "spec.forwarding.mode", f"{spec.forwarding.mode} is"
-    if spec.session_affinity.type is not SessionAffinityType.NONE:
-        yield "spec.sessionAffinity.type", f"{spec.session_affinity.type} is"
-    if spec.health_check is not None and spec.health_check.type is HealthCheckType.HTTP:
-        yield "spec.healthCheck.type", "HTTP is"
     if spec.dynamic_weights.type is not WeightSource.NONE:
         yield "spec.dynamicWeights.type", f"{spec.dynamic_weights.type} is"
     if spec.slow_start_seconds:
         yield "spec.slowStartSeconds", "slow start is"
-    if spec.allowed_sources is not None:
-        yield "spec.allowedSources", "limiting clients is"
-    if spec.max_new_connections_per_second is not None:
-        yield "spec.maxNewConnectionsPerSecond", "a limit of new connections is"

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Self
 
 from sluicegate_agent.health.model import Check, Health, HealthState, Outcome, Result, Target
+from sluicegate_agent.health.probe import probe
 from sluicegate_agent.health.streak import Streak
-from sluicegate_agent.health.tcp import check_tcp
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class HealthChecker:
 
     def __init__(
         self,
-        check: Check = check_tcp,
+        check: Check = probe,
         *,
         at_once: int = _MOST_AT_ONCE,
         seed: bytes | None = None,
@@ -101,7 +101,7 @@ class HealthChecker:
         """Check these targets, and only these, from now on.
 
         ``known`` gives the state that a *new* target starts with, UNKNOWN without it. An edited target keeps its
-        state; where it is now to be checked at another address or port, it is checked at once.
+        state; where something else is now asked (another address or port, another HTTP request), it is checked at once.
         """
         now = asyncio.get_running_loop().time()
         for key in self._entries.keys() - targets.keys():
@@ -120,9 +120,9 @@ class HealthChecker:
         self._enqueue(entry)
 
     def _edit(self, entry: _Entry, target: Target, now: float) -> None:
-        elsewhere = (target.address, target.port) != (entry.target.address, entry.target.port)
+        another = target.question != entry.target.question
         entry.target = target
-        if elsewhere:
+        if another:
             entry.streak = Streak(entry.streak.state)
             entry.due = now
         elif entry.running:

@@ -18,8 +18,20 @@ class HealthState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class HttpQuestion:
+    """An HTTP check's request and the status codes that pass. ``host`` is None for the address and port themselves."""
+
+    path: str
+    host: str | None
+    expected: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One thing to check. ``interval`` and ``timeout`` are seconds, ``rise`` and ``fall`` checks in a row."""
+    """One thing to check. ``interval`` and ``timeout`` are seconds, ``rise`` and ``fall`` checks in a row.
+
+    ``http`` is None for a TCP check.
+    """
 
     key: Hashable
     address: IPAddress
@@ -28,6 +40,12 @@ class Target:
     timeout: float
     rise: int
     fall: int
+    http: HttpQuestion | None = None
+
+    @property
+    def question(self) -> tuple[IPAddress, int, HttpQuestion | None]:
+        """What is asked of whom. A change of it makes answers to the old question void."""
+        return self.address, self.port, self.http
 
 
 @dataclass(frozen=True, slots=True)

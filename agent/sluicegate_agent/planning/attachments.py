@@ -9,6 +9,7 @@ from typing import Final
 
 from sluicegate_agent.datapath.model import InterfaceIndex, IPAddress
 from sluicegate_agent.network.model import Link, NetworkSnapshot, Path
+from sluicegate_agent.planning.routes import small_for_ipv6
 from sluicegate_api.loadbalancer import LoadBalancer
 
 LOOPBACK: Final = "lo"
@@ -27,6 +28,14 @@ def arrival_interfaces(
     balancer: LoadBalancer, snapshot: NetworkSnapshot
 ) -> tuple[dict[InterfaceIndex, str], tuple[str, ...]]:
     """Interfaces where traffic to the VIPs arrives, each with the reason; and what is wrong with the choice."""
+    chosen, problems = _chosen(balancer, snapshot)
+    if any(vip.version == 6 for vip in balancer.spec.addresses):
+        links = [snapshot.links[ifindex] for ifindex in chosen]
+        problems += [words for link in links if (words := small_for_ipv6(link.mtu, link.name))]
+    return chosen, tuple(problems)
+
+
+def _chosen(balancer: LoadBalancer, snapshot: NetworkSnapshot) -> tuple[dict[InterfaceIndex, str], list[str]]:
     patterns = balancer.spec.interfaces
     if not patterns:
         chosen = {
@@ -35,9 +44,9 @@ def arrival_interfaces(
             if ifindex in snapshot.links and snapshot.links[ifindex].name != LOOPBACK
         }
         if chosen:
-            return chosen, ()
-        return {}, ("spec.interfaces: no interface holds a default route: name those where VIP traffic arrives",)
-    chosen = {}
+            return chosen, []
+        return {}, ["spec.interfaces: no interface holds a default route: name those where VIP traffic arrives"]
+    named: dict[InterfaceIndex, list[str]] = {}
     problems: list[str] = []
     for index, pattern in enumerate(patterns):
         matching = [
@@ -46,10 +55,13 @@ def arrival_interfaces(
             if link.name != LOOPBACK and fnmatchcase(link.name, pattern)
         ]
         for ifindex in matching:
-            chosen.setdefault(ifindex, f"spec.interfaces of {balancer.key} names it")
+            named.setdefault(ifindex, []).append(f"spec.interfaces[{index}]")
         if not matching:
             problems.append(f"spec.interfaces[{index}]: no interface is called {pattern}; it is used once it appears")
-    return chosen, tuple(problems)
+    return {
+        ifindex: f"{' and '.join(places)} of {balancer.key} {'names' if len(places) == 1 else 'name'} it"
+        for ifindex, places in named.items()
+    }, problems
 
 
 def attachments(

@@ -26,6 +26,7 @@ from sluicegate_agent.datapath.model import (
 from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.network.model import NetworkSnapshot
 from sluicegate_agent.planning.attachments import arrival_interfaces, attachments
+from sluicegate_agent.planning.capacity import full
 from sluicegate_agent.planning.desired import Desired, Limits, Names, Problems
 from sluicegate_agent.planning.ids import (
     BackendKey,
@@ -37,7 +38,7 @@ from sluicegate_agent.planning.ids import (
     recover_services,
 )
 from sluicegate_agent.planning.lifecycle import Configured, Lifecycle, advance
-from sluicegate_agent.planning.rows import address_filter, interface_rows, reverse_rows, rows_in_use
+from sluicegate_agent.planning.rows import address_filter, interface_rows, reverse_rows, rows_in_use, source_rows
 from sluicegate_agent.planning.scene import Scene, outcomes_of, routes_to
 from sluicegate_agent.planning.services import Service, admit, expand
 from sluicegate_agent.planning.tables import Entry, TableCache
@@ -82,7 +83,10 @@ class DesiredBuilder:
         ``health`` holds the backends that are checked. ``now`` is any clock that only goes forward, in seconds.
         """
         admitted = admit(
-            [each for balancer in accepted for each in expand(balancer)], snapshot.addresses, observed.vips
+            [each for balancer in accepted for each in expand(balancer)],
+            snapshot.addresses,
+            observed.vips,
+            self._limits.sources,
         )
         refused = dict(admitted.refused)
         scene = self._scene(admitted.services, snapshot, observed, refused)
@@ -90,9 +94,10 @@ class DesiredBuilder:
         rows = self._backend_rows(scene, life, observed)
         slots = self._slots(scene.services, rows)
         frontends = self._frontend_rows(scene.services, slots, observed, refused)
-        outcomes = outcomes_of(scene, rows, life)
+        outcomes = outcomes_of(scene, rows, life, self._limits)
+        panics = {scene.services[identity].key: panic for identity, panic in life.panics.items()}
         problems = Problems()
-        problems.add_all(admitted.services, outcomes, refused)
+        problems.add_all(admitted.services, outcomes, refused, panics)
         arrivals = _arrivals(accepted, admitted.services, snapshot, problems)
         backends = dict(rows.values())
         used = {row.nexthop for row in backends.values()}
@@ -108,14 +113,17 @@ class DesiredBuilder:
             frontends=frontends,
             vips=vips,
             reverse=reverse_rows(backends.values(), frontends),
-            filter=address_filter(vips, backends.values()),
+            sources=source_rows(scene.services),
+            filter=address_filter(vips, backends.values(), scene.services),
         )
         names = Names(
             {identity: (scene.services[row.service].key, row.endpoint) for identity, row in frontends.items()},
             {identity: service.key for identity, service in scene.services.items()},
             {outcome.id: key for key, outcome in outcomes.items() if outcome.id is not None},
         )
-        return Desired(state, attached, names, admitted.services, outcomes, refused, problems.by_object(), life.wake_at)
+        return Desired(
+            state, attached, names, admitted.services, outcomes, refused, problems.by_object(), life.wake_at, panics
+        )
 
     def _scene(
         self,
@@ -132,7 +140,9 @@ class DesiredBuilder:
         ids = self._services.assign(by_identity, recover_services(endpoints, observed, self._services.held))
         for service in services:
             if service.identity not in ids:
-                refused.update({(service.key, vip): _full("services", self._limits.services) for vip in service.vips})
+                refused.update(
+                    {(service.key, vip): full("services", self._limits.services - 1) for vip in service.vips}
+                )
         numbered = {ServiceId(identity): by_identity[key] for key, identity in ids.items()}
         members = {
             Member(identity, backend.endpoint): (service, backend)
@@ -144,7 +154,7 @@ class DesiredBuilder:
             for identity, row in rows_in_use(observed).items()
             if row.endpoint is not None
         }
-        routes = routes_to(members, present, snapshot, observed)
+        routes = routes_to(numbered, members, present, snapshot, observed)
         ways = [way.hop for way in routes.values() if way.hop]
         present_hops: dict[int, Nexthop | None] = dict(observed.nexthops.items())
         hops = self._nexthops.assign(ways, present_hops)
@@ -228,10 +238,18 @@ class DesiredBuilder:
             for vip in service.vips:
                 number = ids.get((vip, service.mode))
                 if number is None:
-                    refused[service.key, vip] = _full("frontends", self._limits.frontends)
+                    refused[service.key, vip] = full("frontends", self._limits.frontends - 1)
                     continue
                 rows[FrontendId(number)] = Frontend(
-                    vip, identity, len(slots[identity]), service.algorithm, service.mode, service.idle_seconds
+                    endpoint=vip,
+                    service=identity,
+                    slots=len(slots[identity]),
+                    algorithm=service.algorithm,
+                    mode=service.mode,
+                    idle_seconds=service.idle_seconds,
+                    affinity_seconds=service.affinity_seconds,
+                    rate=service.rate,
+                    restricted=service.sources is not None,
                 )
         return rows
 
@@ -240,10 +258,6 @@ class DesiredBuilder:
         if self._hop_base is None:
             self._hop_base = observed.settings.hop_generation - snapshot.hop_generation
         return (self._hop_base + snapshot.hop_generation) % _HOP_GENERATIONS + 1
-
-
-def _full(table: str, limit: int) -> str:
-    return f"the kernel's table of {table} is full ({limit - 1} entries): use fewer, or start the agent with more"
 
 
 def _arrivals(

@@ -16,18 +16,20 @@ from sluicegate_agent.datapath.model import (
 )
 from sluicegate_agent.planning.attachments import Attachment
 from sluicegate_agent.planning.ids import BackendKey, ServiceKey
+from sluicegate_agent.planning.lifecycle import Panic
 from sluicegate_agent.planning.services import Service
 from sluicegate_api.common import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Entries of the kernel's arrays, of which entry 0 stays unused."""
+    """Entries of the kernel's arrays, of which entry 0 stays unused, and of its table of allowed clients per family."""
 
     services: int = 1024
     frontends: int = 4096
     backends: int = 4096
     nexthops: int = 4096
+    sources: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,9 @@ class BackendOutcome:
     """What becomes of one backend, configured or leaving.
 
     ``id`` and ``state`` are None while it has no row in the kernel: ``problem`` says why, or is empty while the way to
-    it is still being looked up. ``weight`` is what the table is made from. ``drained_at`` is when a leaving backend
-    gives up its flows, in the caller's clock; None for configured ones.
+    it is still being looked up; with a row it says what is wrong with the way to it. ``weight`` is what the table is
+    made from. ``drained_at`` is when a leaving backend gives up its flows, in the caller's clock; None for configured
+    ones. ``distrusted``: its checks fail, and it is active because its service is in panic.
     """
 
     id: BackendId | None
@@ -53,6 +56,7 @@ class BackendOutcome:
     weight: int
     problem: str = ""
     drained_at: float | None = None
+    distrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Desired:
     """The outcome for one moment. ``wake_at`` is when time alone changes it, in the caller's clock.
 
     ``refused`` gives for each VIP that gets no frontend the reason; it is also among ``problems``, which are per
-    LoadBalancer and each name their place.
+    LoadBalancer and each name their place. ``panics`` are the services that use all backends because too few are
+    healthy.
     """
 
     state: KernelState = field(default_factory=KernelState)
@@ -71,6 +76,12 @@ class Desired:
     refused: Mapping[tuple[ServiceKey, Endpoint], str] = field(default_factory=dict)
     problems: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
     wake_at: float | None = None
+    panics: Mapping[ServiceKey, Panic] = field(default_factory=dict)
+
+
+def closed_words(family: int) -> str:
+    """What is wrong with ``allowedSources`` that name networks of the other family only."""
+    return f"spec.allowedSources: no IPv{family} network, so no client may use the IPv{family} VIPs"
 
 
 class Problems:
@@ -88,18 +99,23 @@ class Problems:
         services: Sequence[Service],
         outcomes: Mapping[BackendKey, BackendOutcome],
         refused: Mapping[tuple[ServiceKey, Endpoint], str],
+        panics: Mapping[ServiceKey, Panic],
     ) -> None:
         """What follows from the outcome of services, backends and VIPs."""
         for (service_key, vip), reason in refused.items():
             self.add(service_key.object, f"VIP {vip.address}: {reason}")
         for service in services:
+            family = service.key.family
             if not service.backends:
-                family = service.key.family
                 self.add(
                     service.key.object,
                     f"port {service.key.port}: no IPv{family} backend for its IPv{family} VIPs: "
                     "a VIP uses backends of its own family",
                 )
+            if service.closed:
+                self.add(service.key.object, closed_words(family))
+        for service_key, panic in panics.items():
+            self.add(service_key.object, f"port {service_key.port} over IPv{service_key.family}: {panic}")
         for key, outcome in outcomes.items():
             if outcome.problem:
                 self.add(key.service.object, f"backend {key.address}: {outcome.problem}")

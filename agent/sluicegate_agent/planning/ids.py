@@ -139,7 +139,7 @@ def recover_services(
     recognised by its VIPs; among several candidates by how many VIPs and then how many backends agree.
     """
     owners: dict[int, ServiceIdentity | None] = {frontend.service: None for frontend in observed.frontends.values()}
-    owners.update(dict.fromkeys(observed.slots))
+    owners.update(dict.fromkeys((*observed.slots, *observed.sources)))
     by_vip = {(row.endpoint, row.mode): row.service for row in observed.frontends.values()}
     members = {(row.service, row.endpoint) for row in observed.backends.values() if row.state is not BackendState.FREE}
     owners.update(dict.fromkeys(service for service, _ in members))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from sluicegate_agent.datapath.model import BackendState, ServiceId
 from sluicegate_agent.health.model import HealthState
@@ -25,10 +26,25 @@ class Configured:
     reachable: bool = True
 
 
+class Panic(NamedTuple):
+    """A service of which fewer than half the backends pass their checks: then all of them are used.
+
+    So few would break under the load of all, and when most checks fail at once the fault often lies with the checks.
+    ``total`` counts the backends with a weight above 0 and a route.
+    """
+
+    healthy: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"only {self.healthy} of {self.total} backends pass their checks, fewer than half: all are used"
+
+
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """States that backends should have; a backend that is not named is free.
 
+    ``panics`` are the services that use backends whose checks fail, and ``distrusted`` those backends.
     ``drains`` tells when a leaving backend gives up its flows, in the caller's clock; it is handed back to the next
     :func:`advance`, and holds a backend until the kernel shows it free. ``wake_at`` is when the next drain ends, None
     when none is under way.
@@ -37,6 +53,8 @@ class Lifecycle:
     states: Mapping[Member, BackendState] = field(default_factory=dict)
     drains: Mapping[Member, float] = field(default_factory=dict)
     wake_at: float | None = None
+    panics: Mapping[ServiceId, Panic] = field(default_factory=dict)
+    distrusted: frozenset[Member] = frozenset()
 
 
 def advance(
@@ -60,6 +78,13 @@ def advance(
         state = _configured_state(backend, present.get(member))
         if state is not None:
             states[member] = state
+    panics = _panics(configured, states)
+    distrusted = frozenset(
+        member
+        for member, backend in configured.items()
+        if member.service in panics and _eligible(backend) and states[member] is BackendState.DOWN
+    )
+    states.update(dict.fromkeys(distrusted, BackendState.ACTIVE))
     for member, state in present.items():
         until = drains.get(member)
         if member in configured or (until is None and member.service in abandoned):
@@ -69,7 +94,22 @@ def advance(
         leaving[member] = until
         if now < until:
             states[member] = BackendState.DOWN if state is BackendState.DOWN else BackendState.DRAINING
-    return Lifecycle(states, leaving, min((until for until in leaving.values() if until > now), default=None))
+    wake_at = min((until for until in leaving.values() if until > now), default=None)
+    return Lifecycle(states, leaving, wake_at, panics, distrusted)
+
+
+def _eligible(backend: Configured) -> bool:
+    return backend.weight > 0 and backend.reachable
+
+
+def _panics(configured: Mapping[Member, Configured], states: Mapping[Member, BackendState]) -> dict[ServiceId, Panic]:
+    healthy: Counter[ServiceId] = Counter()
+    total: Counter[ServiceId] = Counter()
+    for member, backend in configured.items():
+        if _eligible(backend):
+            total[member.service] += 1
+            healthy[member.service] += states[member] is BackendState.ACTIVE
+    return {service: Panic(healthy[service], count) for service, count in total.items() if 2 * healthy[service] < count}
 
 
 def _configured_state(backend: Configured, present: BackendState | None) -> BackendState | None:

@@ -4,8 +4,9 @@ Add before delete. Everything new is in place before something points at it, and
 points at it. After every single operation each rule of ``datapath/invariants.py`` holds:
 
 1. settings, interfaces, next hops; the address filter as the union of old and new;
-2. backends that take new flows; tables that do not shrink; frontends; reverse rows as the union; VIPs bound;
-3. VIPs unbound, exact reverse rows, frontends deleted;
+2. backends that take new flows; tables that do not shrink; allowed clients; frontends; reverse rows as the union;
+   VIPs bound;
+3. VIPs unbound, exact reverse rows, frontends deleted, then the allowed clients that none of them asks for;
 4. tables that shrink or go, because no frontend reads beyond their new end any more;
 5. backends that leave: they are in no table now; then next hops, interfaces and the exact address filter.
 """
@@ -62,6 +63,7 @@ def _additions(observed: KernelState, desired: KernelState) -> Iterator[Operatio
     yield from _puts(Table.BACKENDS, observed.backends, staying)
     lasting = {key: slots for key, slots in desired.slots.items() if not _shrinks(observed.slots.get(key), slots)}
     yield from _puts(Table.SLOTS, observed.slots, lasting)
+    yield from _puts(Table.SOURCES, observed.sources, desired.sources)
     yield from _puts(Table.FRONTENDS, observed.frontends, desired.frontends)
     yield from _puts(Table.REVERSE, observed.reverse, _reverse_union(observed, desired))
     yield from _puts(Table.VIPS, observed.vips, desired.vips)
@@ -72,6 +74,7 @@ def _removals(observed: KernelState, desired: KernelState) -> Iterator[Operation
     yield from _puts(Table.REVERSE, _reverse_union(observed, desired), desired.reverse)
     yield from _deletes(Table.REVERSE, observed.reverse, desired.reverse)
     yield from _deletes(Table.FRONTENDS, observed.frontends, desired.frontends)
+    yield from _deletes(Table.SOURCES, observed.sources, desired.sources)
     shorter = {key: slots for key, slots in desired.slots.items() if _shrinks(observed.slots.get(key), slots)}
     yield from _puts(Table.SLOTS, observed.slots, shorter)
     yield from _deletes(Table.SLOTS, observed.slots, desired.slots)

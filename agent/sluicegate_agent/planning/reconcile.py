@@ -59,11 +59,12 @@ class Reconciler:
         Raises DatapathError only when the tables cannot be read.
         """
         state = self.observed()
+        tables = invariants.Tables(state)
         applied: list[Operation] = []
         failed: list[Failure] = []
         held_back: list[Failure] = []
         for operation in plan(state, desired):
-            broken = invariants.broken_by(state, operation)
+            broken = tables.broken_by(operation)
             if broken is not None:
                 held_back.append(Failure(operation, broken))
                 continue
@@ -72,7 +73,7 @@ class Reconciler:
             except DatapathError as error:
                 failed.append(Failure(operation, str(error)))
                 continue
-            invariants.write(state, operation)
+            tables.write(operation)
             applied.append(operation)
         if failed or held_back:
             self.forget()

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluicegate_agent.datapath.model import Backend, ForwardingMode, IPAddress, Nexthop, NexthopId
-from sluicegate_agent.network.model import NetworkSnapshot, NoPath
+from sluicegate_agent.network.model import Link, NetworkSnapshot, NoPath, Path
 
 LONGEST_MTU: Final = 65_535
 """``struct hop.mtu`` has 16 bits, as the length of an IP packet."""
 
+SMALLEST_IPV6_MTU: Final = 1280
+"""RFC 8200, section 5."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``hop`` is None when nothing leads to the backend, or not yet known; ``problem`` is empty in the latter case."""
+    """``hop`` is None when nothing leads to the backend, or not yet known; ``problem`` is empty in the latter case.
+
+    With a hop, ``problem`` says what is wrong with a way that is used all the same.
+    """
 
     hop: Nexthop | None
     source: IPAddress | None
@@ -44,6 +50,8 @@ def route(
     link = snapshot.links.get(path.ifindex)
     if link is None:
         return Route(None, known_source, f"the interface of the route to {address} is gone")
+    if mode is ForwardingMode.DIRECT_RETURN and (obstacle := _not_on_link(address, path, link)):
+        return Route(None, None, obstacle)
     hop = Nexthop(
         ifindex=path.ifindex,
         gateway=path.gateway,
@@ -52,4 +60,30 @@ def route(
         destination_mac=path.mac,
         xdp=path.mac is not None and link.takes_redirect,
     )
-    return Route(hop, path.source if mode is ForwardingMode.FULL_NAT else None)
+    source = path.source if mode is ForwardingMode.FULL_NAT else None
+    return Route(hop, source, small_for_ipv6(path.mtu, link.name) if address.version == 6 else "")
+
+
+def small_for_ipv6(mtu: int, interface: str) -> str:
+    """What is wrong with this MTU for IPv6; empty when nothing is."""
+    if mtu >= SMALLEST_IPV6_MTU:
+        return ""
+    return (
+        f"the MTU through interface {interface} is {mtu}, less than the {SMALLEST_IPV6_MTU} that IPv6 needs: "
+        f"raise it, ip link set {interface} mtu {SMALLEST_IPV6_MTU}"
+    )
+
+
+def _not_on_link(address: IPAddress, path: Path, link: Link) -> str:
+    """Why only the MAC addresses of a packet are not enough to bring it there; empty when they are."""
+    if not path.onlink:
+        return (
+            f"{address} is not on a link of this node, the route leads through {path.gateway}: forwarding.mode "
+            "DirectReturn needs it on the same link; use FullNAT or DNAT, or a backend on the link"
+        )
+    if not link.ethernet:
+        return (
+            f"interface {link.name} carries no Ethernet frames, which forwarding.mode DirectReturn needs: "
+            "use FullNAT or DNAT"
+        )
+    return ""

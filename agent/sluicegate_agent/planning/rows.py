@@ -11,17 +11,20 @@ from sluicegate_agent.datapath.model import (
     BackendId,
     BackendState,
     Endpoint,
+    ForwardingMode,
     Frontend,
     FrontendId,
     Interface,
     InterfaceFlag,
     InterfaceIndex,
+    IPNetwork,
     KernelState,
     ServiceId,
     address_hash,
 )
 from sluicegate_agent.network.model import Link, NetworkSnapshot
 from sluicegate_agent.planning.attachments import LOOPBACK
+from sluicegate_agent.planning.services import Service
 
 
 def rows_in_use(observed: KernelState) -> dict[BackendId, Backend]:
@@ -58,7 +61,8 @@ def reverse_rows(
     """
     by_service: dict[ServiceId, list[FrontendId]] = {}
     for identity, frontend in sorted(frontends.items()):
-        by_service.setdefault(frontend.service, []).append(identity)
+        if frontend.mode is ForwardingMode.DNAT:
+            by_service.setdefault(frontend.service, []).append(identity)
     rows: dict[Endpoint, list[FrontendId]] = {}
     for backend in sorted(backends, key=lambda row: (row.state is BackendState.DRAINING, row.service)):
         if backend.source is None and backend.endpoint is not None:
@@ -66,11 +70,20 @@ def reverse_rows(
     return {endpoint: tuple(sorted(row[:REVERSE_FRONTENDS])) for endpoint, row in rows.items() if row}
 
 
-def address_filter(vips: Iterable[Endpoint], backends: Iterable[Backend]) -> AddressFilter:
-    """Bits of every VIP and of every backend that still has flows."""
+def source_rows(services: Mapping[ServiceId, Service]) -> dict[ServiceId, frozenset[IPNetwork]]:
+    """Allowed clients of the services that do not serve all."""
+    return {identity: service.sources for identity, service in services.items() if service.sources is not None}
+
+
+def address_filter(
+    vips: Iterable[Endpoint], backends: Iterable[Backend], services: Mapping[ServiceId, Service]
+) -> AddressFilter:
+    """Bits of every VIP and of every backend that still has flows whose replies come through this node."""
     nat: set[int] = set()
     dnat: set[int] = set()
     for backend in backends:
-        if backend.endpoint is not None:
-            (dnat if backend.source is None else nat).add(address_hash(backend.endpoint.address))
+        service = services.get(backend.service)
+        if backend.endpoint is None or (service and service.mode is ForwardingMode.DIRECT_RETURN):
+            continue
+        (dnat if backend.source is None else nat).add(address_hash(backend.endpoint.address))
     return AddressFilter(frozenset(address_hash(vip.address) for vip in vips), frozenset(nat), frozenset(dnat))

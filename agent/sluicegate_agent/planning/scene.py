@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sluicegate_agent.datapath.model import (
@@ -16,7 +16,8 @@ from sluicegate_agent.datapath.model import (
     ServiceId,
 )
 from sluicegate_agent.network.model import NetworkSnapshot
-from sluicegate_agent.planning.desired import BackendOutcome
+from sluicegate_agent.planning.capacity import full
+from sluicegate_agent.planning.desired import BackendOutcome, Limits
 from sluicegate_agent.planning.ids import BackendKey, Member
 from sluicegate_agent.planning.lifecycle import Lifecycle
 from sluicegate_agent.planning.routes import Route, route
@@ -40,7 +41,8 @@ class Scene:
 
 
 def routes_to(
-    members: Mapping[Member, tuple[Service, ServiceBackend]],
+    services: Mapping[ServiceId, Service],
+    members: Iterable[Member],
     present: Mapping[Member, tuple[BackendId, Backend]],
     snapshot: NetworkSnapshot,
     observed: KernelState,
@@ -49,8 +51,9 @@ def routes_to(
     routes: dict[Member, Route] = {}
     for member in dict.fromkeys((*members, *present)):
         row = present[member][1] if member in present else None
-        if member in members:
-            mode = members[member][0].mode
+        service = services.get(member.service)
+        if service:
+            mode = service.mode
         else:
             mode = ForwardingMode.DNAT if row and row.source is None else ForwardingMode.FULL_NAT
         routes[member] = route(member.endpoint.address, mode, snapshot, row, observed.nexthops)
@@ -58,7 +61,7 @@ def routes_to(
 
 
 def outcomes_of(
-    scene: Scene, rows: Mapping[Member, tuple[BackendId, Backend]], life: Lifecycle
+    scene: Scene, rows: Mapping[Member, tuple[BackendId, Backend]], life: Lifecycle, limits: Limits
 ) -> dict[BackendKey, BackendOutcome]:
     """What becomes of every backend that is configured, or leaving a service that is."""
     outcomes: dict[BackendKey, BackendOutcome] = {}
@@ -67,12 +70,16 @@ def outcomes_of(
         way = scene.routes[member]
         problem = way.problem
         if way.hop and way.hop not in scene.hops:
-            problem = "the kernel's table of next hops is full"
+            problem = full("next hops", limits.nexthops - 1, "SLUICEGATE_BACKENDS")
         elif row is None and member in life.states:
-            problem = "the kernel's table of backends is full: start the agent with more, or use fewer"
+            problem = full("backends", limits.backends - 1, "SLUICEGATE_BACKENDS")
         active = row is not None and row.state is BackendState.ACTIVE
         outcomes[backend.key] = BackendOutcome(
-            identity, row.state if row else None, backend.weight if active else 0, problem
+            identity,
+            row.state if row else None,
+            backend.weight if active else 0,
+            problem,
+            distrusted=active and member in life.distrusted,
         )
     for member, (identity, row) in rows.items():
         service = scene.services.get(member.service)

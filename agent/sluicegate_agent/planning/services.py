@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sluicegate_agent.datapath.invariants import REVERSE_FRONTENDS
-from sluicegate_agent.datapath.model import Algorithm, Endpoint, ForwardingMode, IPAddress, Protocol
+from sluicegate_agent.datapath.model import Algorithm, Endpoint, ForwardingMode, IPAddress, IPNetwork, Protocol
+from sluicegate_agent.planning.capacity import full
 from sluicegate_agent.planning.ids import BackendKey, ServiceIdentity, ServiceKey
 from sluicegate_api import loadbalancer as api
 from sluicegate_api.checks import HealthCheck
@@ -17,10 +18,12 @@ FAMILIES: Final = (4, 6)
 _ALGORITHMS: Final = {
     api.Algorithm.MAGLEV: Algorithm.MAGLEV,
     api.Algorithm.ROUND_ROBIN: Algorithm.ROUND_ROBIN,
+    api.Algorithm.LEAST_LOAD: Algorithm.LEAST_LOAD,
 }
 _MODES: Final = {
     api.ForwardingMode.FULL_NAT: ForwardingMode.FULL_NAT,
     api.ForwardingMode.DNAT: ForwardingMode.DNAT,
+    api.ForwardingMode.DIRECT_RETURN: ForwardingMode.DIRECT_RETURN,
 }
 
 
@@ -35,7 +38,11 @@ class ServiceBackend:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One port of a LoadBalancer for one family: its VIPs, its backends and how it treats flows; times in seconds."""
+    """One port of a LoadBalancer for one family: its VIPs, its backends and how it treats flows; times in seconds.
+
+    ``affinity_seconds`` and ``rate`` (new flows per second) are 0 for none. ``sources`` are the networks whose clients
+    are served, None for all and empty for nobody.
+    """
 
     key: ServiceKey
     vips: tuple[Endpoint, ...]
@@ -45,6 +52,14 @@ class Service:
     idle_seconds: float
     drain_seconds: float
     health_check: HealthCheck | None
+    affinity_seconds: float = 0.0
+    rate: int = 0
+    sources: frozenset[IPNetwork] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether no client at all may use it."""
+        return self.sources is not None and not self.sources
 
     @property
     def identity(self) -> ServiceIdentity:
@@ -79,7 +94,16 @@ def expand(balancer: api.LoadBalancer) -> Iterator[Service]:
                 idle_seconds=float(spec.idle_seconds(port)),
                 drain_seconds=float(spec.drain_seconds),
                 health_check=spec.effective_health_check(port),
+                affinity_seconds=float(spec.affinity_seconds),
+                rate=spec.max_new_connections_per_second or 0,
+                sources=_sources(spec, family),
             )
+
+
+def _sources(spec: api.LoadBalancerSpec, family: int) -> frozenset[IPNetwork] | None:
+    if spec.allowed_sources is None:
+        return None
+    return frozenset(network for network in spec.allowed_sources if network.version == family)
 
 
 def _backends(
@@ -96,26 +120,32 @@ def _backends(
     return tuple(found.values())
 
 
-def admit(services: Sequence[Service], own_addresses: Collection[IPAddress], bound: Collection[Endpoint]) -> Admitted:
+def admit(
+    services: Sequence[Service], own_addresses: Collection[IPAddress], bound: Collection[Endpoint], most_sources: int
+) -> Admitted:
     """Decide which VIPs may be bound.
 
-    Refused are addresses of the node itself, and DNAT VIPs whose replies could not be told apart: the kernel knows
-    up to 8 DNAT frontends per backend endpoint. VIPs that are ``bound`` now keep their place, then the order counts.
+    Refused are addresses of the node itself, VIPs whose allowed clients the kernel cannot hold (``most_sources``
+    networks per family), and DNAT VIPs whose replies could not be told apart: the kernel knows up to 8 DNAT frontends
+    per backend endpoint. VIPs that are ``bound`` now keep their place, then the order counts.
     """
     refused: dict[tuple[ServiceKey, Endpoint], str] = {}
     shared: dict[Endpoint, int] = {}
+    crowded = _crowded_out(services, bound, most_sources)
     places = [(service, vip) for service in services for vip in service.vips]
     for service, vip in sorted(places, key=lambda place: place[1] not in bound):
-        if vip.address in own_addresses:
+        if service.key in crowded:
+            refused[service.key, vip] = full("allowedSources", most_sources, "SLUICEGATE_SOURCES")
+        elif vip.address in own_addresses:
             refused[service.key, vip] = (
                 f"{vip.address} is an address of this node: give the VIP an address of its own, routed to this node"
             )
         elif service.mode is ForwardingMode.DNAT:
             endpoints = [backend.endpoint for backend in service.backends]
-            full = next((each for each in endpoints if shared.get(each, 0) >= REVERSE_FRONTENDS), None)
-            if full:
+            crowd = next((each for each in endpoints if shared.get(each, 0) >= REVERSE_FRONTENDS), None)
+            if crowd:
                 refused[service.key, vip] = (
-                    f"backend {full} already answers for {REVERSE_FRONTENDS} VIP ports with forwarding.mode DNAT, "
+                    f"backend {crowd} already answers for {REVERSE_FRONTENDS} VIP ports with forwarding.mode DNAT, "
                     "which is the limit: use FullNAT, or fewer VIPs or ports for this backend"
                 )
             else:
@@ -125,3 +155,16 @@ def admit(services: Sequence[Service], own_addresses: Collection[IPAddress], bou
         for service in services
     )
     return Admitted(tuple(service for service in kept if service.vips), refused)
+
+
+def _crowded_out(services: Sequence[Service], bound: Collection[Endpoint], most: int) -> set[ServiceKey]:
+    """Services whose allowed clients find no room any more."""
+    held = dict.fromkeys(FAMILIES, 0)
+    crowded: set[ServiceKey] = set()
+    for service in sorted(services, key=lambda each: not any(vip in bound for vip in each.vips)):
+        count, family = len(service.sources or ()), service.key.family
+        if held[family] + count > most:
+            crowded.add(service.key)
+        else:
+            held[family] += count
+    return crowded

@@ -20,11 +20,14 @@ class Entry:
 
 
 class TableCache:
-    """Builds tables and keeps those in use: equal inputs give the very same tuple, so comparing them costs nothing."""
+    """Builds tables and keeps those in use: equal inputs give the very same tuple, so comparing them costs nothing.
+
+    Maglev and LeastLoad share the weighted Maglev table; they differ in how the kernel draws from it.
+    """
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[Algorithm, int, tuple[Entry, ...]], Slots] = {}
-        self._used: set[tuple[Algorithm, int, tuple[Entry, ...]]] = set()
+        self._tables: dict[tuple[bool, int, tuple[Entry, ...]], Slots] = {}
+        self._used: set[tuple[bool, int, tuple[Entry, ...]]] = set()
 
     def slots(self, algorithm: Algorithm, configured: int, usable: Iterable[Entry]) -> Slots:
         """The table over the usable backends; empty without any.
@@ -33,10 +36,11 @@ class TableCache:
         so that a failing backend never reshuffles all flows by resizing it.
         """
         entries = tuple(sorted(usable))
-        key = (algorithm, configured, entries)
+        in_turn = algorithm is Algorithm.ROUND_ROBIN
+        key = (in_turn, configured, entries)
         self._used.add(key)
         if key not in self._tables:
-            self._tables[key] = _build(algorithm, configured, entries)
+            self._tables[key] = _build(in_turn, configured, entries)
         return self._tables[key]
 
     def forget_unused(self) -> None:
@@ -45,11 +49,8 @@ class TableCache:
         self._used = set()
 
 
-def _build(algorithm: Algorithm, configured: int, entries: tuple[Entry, ...]) -> Slots:
+def _build(in_turn: bool, configured: int, entries: tuple[Entry, ...]) -> Slots:
     weights = {entry.name: entry.weight for entry in entries}
-    if algorithm is Algorithm.MAGLEV:
-        names = maglev_table(weights, table_size(configured))
-    else:
-        names = round_robin_table(weights)
+    names = round_robin_table(weights) if in_turn else maglev_table(weights, table_size(configured))
     ids = {entry.name: entry.backend for entry in entries}
     return tuple(ids[name] for name in names)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sluicegate_agent.datapath.model import BackendState, IPAddress
-from sluicegate_agent.health.model import Target
+from sluicegate_agent.health.model import HttpQuestion, Target
 from sluicegate_agent.planning.desired import Desired
 from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.services import Service
+from sluicegate_api.checks import HealthCheck, HealthCheckType
 
 
 def health_targets(services: Iterable[Service]) -> dict[BackendKey, Target]:
@@ -22,11 +23,18 @@ def health_targets(services: Iterable[Service]) -> dict[BackendKey, Target]:
             timeout=float(check.timeout_seconds),
             rise=check.rise,
             fall=check.fall,
+            http=_http_question(check),
         )
         for service in services
         if (check := service.health_check) is not None
         for backend in service.backends
     }
+
+
+def _http_question(check: HealthCheck) -> HttpQuestion | None:
+    if check.type is not HealthCheckType.HTTP:
+        return None
+    return HttpQuestion(check.effective_path, check.host, check.effective_statuses)
 
 
 def backend_addresses(services: Iterable[Service]) -> frozenset[IPAddress]:
@@ -40,5 +48,7 @@ def leaving_addresses(desired: Desired) -> frozenset[IPAddress]:
 
 
 def found_down(desired: Desired) -> Iterator[BackendKey]:
-    """Backends that are down in the kernel: after a restart they stay so until checks say otherwise."""
-    return (key for key, outcome in desired.backends.items() if outcome.state is BackendState.DOWN)
+    """Backends that count as down: after a restart they stay so until checks say otherwise."""
+    return (
+        key for key, outcome in desired.backends.items() if outcome.state is BackendState.DOWN or outcome.distrusted
+    )

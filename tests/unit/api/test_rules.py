@@ -307,7 +307,40 @@ def test_defaults_are_those_of_the_reference(manifest: Manifest) -> None:
     assert Port(port=80).effective_target_port == 80
     assert Port(port=80).label == "TCP/80"
     assert spec.ports[0].label == "http"
-    assert spec.effective_algorithm(spec.ports[0]) is Algorithm.MAGLEV
+    assert spec.affinity_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "protocol", "algorithm"),
+    [
+        ({}, Protocol.TCP, Algorithm.LEAST_LOAD),
+        ({}, Protocol.UDP, Algorithm.MAGLEV),
+        ({"sessionAffinity": {"type": "ClientIP"}}, Protocol.TCP, Algorithm.MAGLEV),
+        ({"sessionAffinity": {"type": "ClientIP"}, "algorithm": "LeastLoad"}, Protocol.TCP, Algorithm.LEAST_LOAD),
+        ({"algorithm": "RoundRobin"}, Protocol.UDP, Algorithm.ROUND_ROBIN),
+    ],
+)
+def test_the_algorithm_follows_protocol_and_affinity_unless_it_is_given(
+    given: dict[str, object], protocol: Protocol, algorithm: Algorithm, manifest: Manifest
+) -> None:
+    spec = LoadBalancer.model_validate(manifest(**given)).spec
+    assert spec.effective_algorithm(Port(port=53, protocol=protocol)) is algorithm
+
+
+def test_a_client_sticks_for_three_hours_unless_a_timeout_is_given(manifest: Manifest) -> None:
+    def seconds(**affinity: object) -> int:
+        return LoadBalancer.model_validate(manifest(sessionAffinity=affinity)).spec.affinity_seconds
+
+    assert seconds(type="ClientIP") == 10_800
+    assert seconds(type="ClientIP", timeoutSeconds=600) == 600
+    assert seconds(type="None") == 0
+
+
+def test_an_http_check_asks_for_the_root_and_wants_200_unless_told_otherwise() -> None:
+    check = HealthCheck(type=HealthCheckType.HTTP)
+    assert (check.effective_path, check.effective_statuses) == ("/", {200})
+    check = HealthCheck(type=HealthCheckType.HTTP, path="/healthz", expected_statuses=(204, 200))
+    assert (check.effective_path, check.effective_statuses) == ("/healthz", {200, 204})
 
 
 def test_udp_ports_are_probed_only_when_a_port_is_given(manifest: Manifest) -> None:

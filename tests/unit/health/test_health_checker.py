@@ -8,7 +8,7 @@ import pytest
 from virtual_time import run
 
 from sluicegate_agent.health.checker import HealthChecker
-from sluicegate_agent.health.model import HealthState, Outcome, Result, Target
+from sluicegate_agent.health.model import HealthState, HttpQuestion, Outcome, Result, Target
 
 PASS = Outcome(Result.PASSED, "connected", 0.5)
 FAIL = Outcome(Result.FAILED, "connection refused")
@@ -215,6 +215,39 @@ def test_another_port_is_checked_at_once_and_the_answer_of_the_old_one_is_void()
             assert health.states["a"].checks == 0
             await asyncio.sleep(0.5)
             assert health.states["a"].checks == 1
+
+    run(scenario())
+
+
+def test_an_edited_http_request_keeps_the_state_and_is_asked_at_once():
+    async def scenario():
+        backends = Backends(FAIL)
+        root = HttpQuestion("/", None, frozenset({200}))
+        async with checker(backends) as health:
+            health.update({"a": target(fall=1, interval=1000, http=root)})
+            await asyncio.sleep(1)
+            for question in (replace(root, path="/healthz"), replace(root, expected=frozenset({204})), None):
+                began = len(backends.began)
+                health.update({"a": target(fall=1, interval=1000, http=question)})
+                assert health.states["a"].state is DOWN
+                await asyncio.sleep(1)
+                assert len(backends.began) == began + 1
+                assert health.states["a"].state is DOWN
+
+    run(scenario())
+
+
+def test_new_timings_of_an_http_target_ask_nothing_new():
+    async def scenario():
+        backends = Backends()
+        question = HttpQuestion("/healthz", "shop", frozenset({200}))
+        async with checker(backends) as health:
+            health.update({"a": target(interval=1000, http=question)})
+            await asyncio.sleep(1)
+            health.update({"a": target(interval=900, timeout=2.0, rise=5, fall=7, http=replace(question))})
+            await asyncio.sleep(1)
+            assert len(backends.began) == 1
+            assert health.states["a"].state is UP
 
     run(scenario())
 

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 from virtual_time import run
 
-from sluicegate_agent.health import tcp
+from sluicegate_agent.health import connection, tcp
 from sluicegate_agent.health.model import Outcome, Result, Target
 
 
@@ -87,7 +87,7 @@ def test_what_this_node_lacks_is_not_held_against_the_target(monkeypatch, code):
 
     async def scenario():
         with monkeypatch.context() as patch:
-            patch.setattr(tcp.socket, "socket", refuse)
+            patch.setattr(connection.socket, "socket", refuse)
             return await tcp.check_tcp(target(80))
 
     outcome = asyncio.run(scenario())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ from sluicegate_agent.datapath.model import (
     Interface,
     InterfaceFlag,
     InterfaceIndex,
-    IPAddress,
     KernelState,
     Nexthop,
     NexthopId,
@@ -110,7 +109,9 @@ def without_free(state: KernelState) -> KernelState:
     return replace(state, backends=in_use)
 
 
-SERVICES = [ServiceId(number) for number in (1, 2, 3)]
+SERVICES = [ServiceId(number) for number in range(1, 7)]
+MODES = dict(zip(SERVICES, 2 * list(ForwardingMode), strict=True))
+"""Two services of each mode; a service never changes its mode."""
 INTERFACES = {InterfaceIndex(number): Interface(InterfaceFlag(0), 1500, b"\2\0\0\0\0\1") for number in (1, 2)}
 NEXTHOPS = {
     NexthopId(number): Nexthop(
@@ -120,12 +121,15 @@ NEXTHOPS = {
 }
 VIPS = [Endpoint(ip_address(f"203.0.113.{number}"), Protocol.TCP, 80) for number in (1, 2, 3)]
 FRONTENDS = {
-    FrontendId(index * 2 + mode): (vip, ForwardingMode(mode)) for index, vip in enumerate(VIPS) for mode in (1, 2)
+    FrontendId(index * len(ForwardingMode) + mode): (vip, mode)
+    for index, vip in enumerate(VIPS)
+    for mode in ForwardingMode
 }
 MEMBERS = {
-    BackendId(number): (SERVICES[number % 3], Endpoint(ip_address(f"10.0.0.{number}"), Protocol.TCP, 80), number % 2)
+    BackendId(number): (SERVICES[number % 6], Endpoint(ip_address(f"10.0.0.{number}"), Protocol.TCP, 80))
     for number in range(1, 10)
 }
+NETWORKS = [ip_network(each) for each in ("198.51.100.0/24", "192.0.2.0/24", "2001:db8::/32")]
 IN_USE = [BackendState.ACTIVE, BackendState.DRAINING, BackendState.DOWN]
 
 
@@ -136,13 +140,13 @@ def kernel_states(draw: st.DrawFn, before: KernelState | None = None) -> KernelS
     interfaces = draw(st.dictionaries(st.sampled_from(list(INTERFACES)), st.integers(1280, 9000)))
     nexthops = {key: row for key, row in NEXTHOPS.items() if row.ifindex in interfaces and draw(st.booleans())}
     backends: dict[BackendId, Backend] = {}
-    for identity, (service, endpoint, nat) in MEMBERS.items():
+    for identity, (service, endpoint) in MEMBERS.items():
         hop = draw(st.sampled_from([NexthopId(0), *nexthops]))
         state = draw(st.sampled_from([None, *(IN_USE if hop else IN_USE[1:])]))
         old = previous.get(identity)
         generation = draw(st.integers(1, 5)) if old is None else old.generation + (old.state is BackendState.FREE)
         if state is not None:
-            source: IPAddress | None = ip_address("10.0.0.254") if nat else None
+            source = ip_address("10.0.0.254") if MODES[service] is ForwardingMode.FULL_NAT else None
             backends[identity] = Backend(service, endpoint, source, hop, state, generation)
         elif before is None and draw(st.booleans()):
             backends[identity] = free_row(generation)
@@ -150,22 +154,30 @@ def kernel_states(draw: st.DrawFn, before: KernelState | None = None) -> KernelS
     for service in draw(st.sets(st.sampled_from(SERVICES))):
         usable = [key for key, row in backends.items() if row.state is BackendState.ACTIVE and row.service == service]
         slots[service] = tuple(draw(st.lists(st.sampled_from(usable), max_size=6))) if usable else ()
-    frontends = {
-        key: Frontend(vip, service, len(slots[service]), Algorithm.MAGLEV, mode, 60.0)
-        for key, (vip, mode) in FRONTENDS.items()
-        if slots and draw(st.booleans()) and (service := draw(st.sampled_from(sorted(slots))))
-    }
+    sources = draw(st.dictionaries(st.sampled_from(SERVICES), st.frozensets(st.sampled_from(NETWORKS))))
+    frontends = {}
+    for key, (vip, mode) in FRONTENDS.items():
+        services = sorted(service for service in slots if MODES[service] is mode)
+        if services and draw(st.booleans()):
+            service = draw(st.sampled_from(services))
+            algorithm = draw(st.sampled_from(Algorithm))
+            affinity, rate = draw(st.sampled_from([0.0, 60.0])), draw(st.sampled_from([0, 100]))
+            restricted = service in sources and draw(st.booleans())
+            size = len(slots[service])
+            frontends[key] = Frontend(vip, service, size, algorithm, mode, 60.0, affinity, rate, restricted)
     vips = {row.endpoint: key for key, row in frontends.items() if draw(st.booleans())}
     reverse = {}
-    for _, endpoint, _ in MEMBERS.values():
+    for _, endpoint in MEMBERS.values():
         if frontends and draw(st.booleans()):
-            reverse[endpoint] = tuple(draw(st.lists(st.sampled_from(sorted(frontends)), min_size=1, unique=True)))
+            some = st.lists(st.sampled_from(sorted(frontends)), min_size=1, max_size=8, unique=True)
+            reverse[endpoint] = tuple(draw(some))
     live = [row for row in backends.values() if row.state is not BackendState.FREE and row.endpoint]
+    answering = {service for service, mode in MODES.items() if mode is ForwardingMode.DNAT}
     extra = draw(st.frozensets(st.integers(0, 9), max_size=2))
     bits = AddressFilter(
         extra | {address_hash(vip.address) for vip in vips},
         extra | {address_hash(row.endpoint.address) for row in live if row.endpoint and row.source},
-        extra | {address_hash(row.endpoint.address) for row in live if row.endpoint and not row.source},
+        extra | {address_hash(row.endpoint.address) for row in live if row.endpoint and row.service in answering},
     )
     return KernelState(
         settings=Settings(hop_generation=draw(st.integers(0, 3))),
@@ -176,5 +188,6 @@ def kernel_states(draw: st.DrawFn, before: KernelState | None = None) -> KernelS
         frontends=frontends,
         vips=vips,
         reverse=reverse,
+        sources=sources,
         filter=bits,
     )

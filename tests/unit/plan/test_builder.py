@@ -2,90 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from plan_worlds import BRIDGE, ETH0, ETH1, LINKS, POD, balancer, builder, link, network, path, without_free
+from plan_node import ACTIVE, DOWN, DRAINING, NET, ONE, THREE, TWO, Node, problems
+from plan_worlds import BRIDGE, ETH0, ETH1, LINKS, POD, balancer, builder, link, network, path
 
-from sluicegate_agent.datapath.memory import MemoryDatapath
 from sluicegate_agent.datapath.model import (
     Algorithm,
-    Backend,
-    BackendState,
     Endpoint,
     ForwardingMode,
     InterfaceFlag,
     KernelState,
     Protocol,
     Put,
-    Slots,
     Table,
 )
 from sluicegate_agent.health.model import HealthState
-from sluicegate_agent.network.model import NetworkSnapshot, NoPath
-from sluicegate_agent.planning.builder import DesiredBuilder
-from sluicegate_agent.planning.desired import Desired
+from sluicegate_agent.network.model import NoPath
 from sluicegate_agent.planning.ids import BackendKey
-from sluicegate_agent.planning.reconcile import Reconciler, Report
-from sluicegate_api.common import ObjectKey
+from sluicegate_agent.planning.targets import found_down
 from sluicegate_api.loadbalancer import LoadBalancer
-
-ONE, TWO, THREE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
-NET = network([ONE, TWO, THREE, "fd00::1"])
-ACTIVE, DRAINING, DOWN = BackendState.ACTIVE, BackendState.DRAINING, BackendState.DOWN
-
-
-class Node:
-    """A node with a data path in memory; ``restart`` forgets all that is not in the kernel."""
-
-    def __init__(self) -> None:
-        self.datapath = MemoryDatapath()
-        self.now = 1000.0
-        self.health: dict[str, HealthState] = {}
-        self.restart()
-
-    def restart(self) -> None:
-        self.builder: DesiredBuilder = builder()
-        self.reconciler = Reconciler(self.datapath)
-
-    def run(self, *balancers: LoadBalancer, net: NetworkSnapshot = NET) -> Desired:
-        desired = self.look(*balancers, net=net)
-        self.report: Report = self.reconciler.reconcile(desired.state)
-        assert self.report.converged
-        return desired
-
-    def look(self, *balancers: LoadBalancer, net: NetworkSnapshot = NET) -> Desired:
-        observed = self.reconciler.observed()
-        keys = self.builder.build(balancers, net, {}, observed, self.now).backends if self.health else {}
-        health = {key: self.health[str(key.address)] for key in keys if str(key.address) in self.health}
-        return self.builder.build(balancers, net, health, observed, self.now)
-
-    @property
-    def state(self) -> KernelState:
-        return without_free(self.datapath.observe())
-
-    def row(self, address: str) -> Backend | None:
-        wanted = ip_address(address)
-        rows = self.state.backends.values()
-        return next((row for row in rows if row.endpoint and row.endpoint.address == wanted), None)
-
-    def share(self) -> Mapping[str, int]:
-        """Slots by backend address over all tables."""
-        slots: list[Slots] = list(self.state.slots.values())
-        endpoints = (self.state.backends[each].endpoint for table in slots for each in table)
-        return Counter(str(endpoint.address) for endpoint in endpoints if endpoint)
-
-
-@pytest.fixture
-def node() -> Node:
-    return Node()
-
-
-def problems(desired: Desired, name: str = "web") -> tuple[str, ...]:
-    return desired.problems.get(ObjectKey("shop", name), ())
 
 
 def test_a_load_balancer_becomes_rows_that_lead_from_vip_to_backend(node: Node) -> None:
@@ -103,10 +41,27 @@ def test_a_load_balancer_becomes_rows_that_lead_from_vip_to_backend(node: Node) 
     assert desired.problems == {}
 
 
-def test_maglev_is_used_when_no_algorithm_is_given(node: Node) -> None:
-    node.run(balancer(backends=[ONE, TWO], algorithm=None))
-    assert {row.algorithm for row in node.state.frontends.values()} == {Algorithm.MAGLEV}
+@pytest.mark.parametrize(
+    ("spec", "algorithm"),
+    [
+        ({}, Algorithm.LEAST_LOAD),
+        ({"sessionAffinity": {"type": "ClientIP"}}, Algorithm.MAGLEV),
+        ({"ports": [{"name": "dns", "protocol": "UDP", "port": 53}]}, Algorithm.MAGLEV),
+    ],
+)
+def test_without_an_algorithm_load_decides_for_tcp_and_a_hash_for_udp_and_sticky_clients(
+    node: Node, spec: dict[str, object], algorithm: Algorithm
+) -> None:
+    node.run(balancer(backends=[ONE, TWO], algorithm=None, **spec))
+    assert {row.algorithm for row in node.state.frontends.values()} == {algorithm}
     assert sum(node.share().values()) == 4093
+
+
+def test_least_load_draws_from_the_very_table_of_maglev(node: Node) -> None:
+    maglev = node.run(balancer(algorithm="Maglev")).state.slots
+    least_load = node.run(balancer(algorithm="LeastLoad")).state.slots
+    assert all(least_load[service] is slots for service, slots in maglev.items())
+    assert [operation.table for operation in node.report.applied] == [Table.FRONTENDS]
 
 
 def test_the_size_of_a_maglev_table_does_not_follow_health(node: Node) -> None:
@@ -199,12 +154,31 @@ def test_a_backend_goes_down_and_comes_up_without_losing_its_row(node: Node) -> 
     assert (node.row(TWO), node.share()) == (before, {ONE: 1, TWO: 1})
 
 
-def test_with_all_backends_down_the_vip_stays_bound_to_an_empty_table(node: Node) -> None:
-    node.health = {ONE: HealthState.DOWN, TWO: HealthState.DOWN}
-    node.run(balancer())
+def test_with_no_way_to_any_backend_the_vip_stays_bound_to_an_empty_table(node: Node) -> None:
+    node.run(balancer(), net=network({ONE: NoPath("no route"), TWO: NoPath("no route")}))
     (frontend,) = node.state.frontends.values()
     assert (frontend.slots, node.state.slots[frontend.service]) == (0, ())
     assert node.state.vips
+
+
+def test_with_fewer_than_half_healthy_all_are_used_until_half_are_healthy_again(node: Node) -> None:
+    three = balancer(backends=[ONE, TWO, THREE])
+    node.health = {ONE: HealthState.DOWN, TWO: HealthState.UP, THREE: HealthState.UP}
+    node.run(three)
+    assert node.share() == {TWO: 1, THREE: 1}
+    node.health[TWO] = HealthState.DOWN
+    desired = node.run(three)
+    assert node.share() == {ONE: 1, TWO: 1, THREE: 1}
+    assert [str(panic) for panic in desired.panics.values()] == [
+        "only 1 of 3 backends pass their checks, fewer than half: all are used"
+    ]
+    assert problems(desired)[0].startswith("port http over IPv4: only 1 of 3")
+    distrusted = {str(key.address) for key, outcome in desired.backends.items() if outcome.distrusted}
+    assert distrusted == {ONE, TWO}
+    assert {str(key.address) for key in found_down(desired)} == {ONE, TWO}
+    node.health[ONE] = HealthState.UP
+    desired = node.run(three)
+    assert (node.share(), desired.panics) == ({ONE: 1, THREE: 1}, {})
 
 
 def test_a_backend_without_a_route_is_not_used_and_named(node: Node) -> None:
@@ -250,14 +224,6 @@ def test_a_device_that_takes_no_redirected_frames_is_reached_through_tc(node: No
     node.run(balancer(backends=[ONE]), net=replace(NET, links=links))
     (hop,) = node.state.nexthops.values()
     assert (hop.destination_mac is not None, hop.xdp) == (True, False)
-
-
-def test_a_vip_that_is_an_address_of_the_node_is_refused_alone(node: Node) -> None:
-    desired = node.run(balancer(addresses=["203.0.113.10", "192.0.2.1"]))
-    assert [str(vip) for vip in node.state.vips] == ["203.0.113.10:80/TCP"]
-    (problem,) = problems(desired)
-    assert problem.startswith("VIP 192.0.2.1: 192.0.2.1 is an address of this node")
-    assert [str(vip) for _, vip in desired.refused] == ["192.0.2.1:80/TCP"]
 
 
 def test_a_restart_changes_nothing_but_the_generation_of_cached_hops(node: Node) -> None:
@@ -373,17 +339,6 @@ def test_programs_go_where_vip_traffic_arrives_and_where_replies_come_back(node:
     assert ONE in desired.attachments[ETH1].because
 
 
-def test_interfaces_are_chosen_by_name_or_glob(node: Node) -> None:
-    desired = node.run(balancer(backends=[ONE], interfaces=["eth*", "wan0"]))
-    assert desired.attachments.keys() == {ETH0, ETH1}
-    assert problems(desired) == ("spec.interfaces[1]: no interface is called wan0; it is used once it appears",)
-
-
-def test_a_node_without_a_default_route_asks_for_interfaces(node: Node) -> None:
-    desired = node.run(balancer(backends=[ONE]), net=replace(NET, default_interfaces=frozenset()))
-    assert problems(desired)[0].startswith("spec.interfaces: no interface holds a default route")
-
-
 def test_pods_and_bridges_get_tc_alone(node: Node) -> None:
     net = network({ONE: path(ONE, POD, host_route=True), TWO: path(TWO, BRIDGE)})
     desired = node.run(balancer(), net=net)
@@ -408,25 +363,6 @@ def test_names_tell_what_ids_stand_for(node: Node) -> None:
     assert desired.backends[key].id == backend
     assert [str(service.object) for service in desired.names.services.values()] == ["shop/web"]
     assert [str(vip) for _, vip in desired.names.frontends.values()] == ["203.0.113.10:80/TCP"]
-
-
-@pytest.mark.parametrize(
-    ("limits", "words"),
-    [
-        ({"services": 2}, "services is full"),
-        ({"frontends": 2}, "frontends is full"),
-        ({"backends": 2}, "backends is full"),
-        ({"nexthops": 2}, "next hops is full"),
-    ],
-)
-def test_what_does_not_fit_the_kernels_tables_is_named_and_the_rest_works(
-    node: Node, limits: dict[str, int], words: str
-) -> None:
-    node.builder = builder(**limits)
-    desired = node.run(balancer("a", [ONE]), balancer("b", [TWO], addresses=["203.0.113.11"]))
-    assert problems(desired, "a") == ()
-    assert words in problems(desired, "b")[0]
-    assert node.share()[ONE] == 1
 
 
 def test_a_failed_write_is_repeated_with_the_same_ids(node: Node) -> None:

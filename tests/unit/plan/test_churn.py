@@ -12,7 +12,7 @@ from sluicegate_agent.datapath.memory import MemoryDatapath
 from sluicegate_agent.datapath.model import BackendId, KernelState, Table
 from sluicegate_agent.datapath.protocol import DatapathError
 from sluicegate_agent.health.model import HealthState
-from sluicegate_agent.network.model import NetworkSnapshot, NoPath
+from sluicegate_agent.network.model import NetworkSnapshot, NoPath, Path
 from sluicegate_agent.planning.desired import Desired
 from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.reconcile import Reconciler
@@ -22,6 +22,13 @@ from sluicegate_api.loadbalancer import LoadBalancer
 BACKENDS = [f"10.0.0.{number}" for number in range(1, 6)]
 VIPS = ["203.0.113.1", "203.0.113.2", "203.0.113.3"]
 NAMES = ["a", "b"]
+LIMITS: list[dict[str, object]] = [
+    {},
+    {},
+    {"allowedSources": ["198.51.100.0/24"]},
+    {"allowedSources": ["192.0.2.0/24", "2001:db8::/32"], "maxNewConnectionsPerSecond": 10},
+    {"allowedSources": ["2001:db8::/32"], "sessionAffinity": {"type": "ClientIP"}},
+]
 
 
 @dataclass
@@ -49,9 +56,11 @@ def configurations(draw: st.DrawFn) -> list[LoadBalancer]:
             name,
             draw(st.dictionaries(st.sampled_from(BACKENDS), st.sampled_from([0, 1, 100]), min_size=1)),
             addresses=vips,
-            algorithm=draw(st.sampled_from(["RoundRobin", "RoundRobin", "Maglev"])),
-            forwarding={"mode": draw(st.sampled_from(["FullNAT", "FullNAT", "DNAT"]))},
+            ports=[{"name": "http", "port": 80}],
+            algorithm=draw(st.sampled_from(["RoundRobin", "RoundRobin", "Maglev", "LeastLoad"])),
+            forwarding={"mode": draw(st.sampled_from(["FullNAT", "FullNAT", "DNAT", "DirectReturn"]))},
             drainSeconds=draw(st.sampled_from([0, 30])),
+            **draw(st.sampled_from(LIMITS)),
         )
         for name in NAMES
         if (vips := [vip for vip, owner in owners.items() if owner == name])
@@ -60,11 +69,13 @@ def configurations(draw: st.DrawFn) -> list[LoadBalancer]:
 
 @st.composite
 def networks(draw: st.DrawFn) -> NetworkSnapshot:
-    ways = {}
+    ways: dict[str, Path | NoPath] = {}
     for address in BACKENDS:
-        way = draw(st.sampled_from(["direct", "direct", "uplink", "unresolved", "none", "unknown"]))
+        way = draw(st.sampled_from(["direct", "direct", "uplink", "unresolved", "routed", "none", "unknown"]))
         if way == "none":
             ways[address] = NoPath("no route")
+        elif way == "routed":
+            ways[address] = replace(path("10.0.0.250"), onlink=False)
         elif way != "unknown":
             ways[address] = path(
                 address, ETH0 if way == "uplink" else ETH1, mac=None if way == "unresolved" else b"\2\0\0\0\0\1"
@@ -80,7 +91,7 @@ def moments() -> st.SearchStrategy[Moment]:
         Moment,
         configurations(),
         networks(),
-        st.frozensets(st.sampled_from(BACKENDS), max_size=2),
+        st.frozensets(st.sampled_from(BACKENDS)),
         st.sampled_from([0.0, 1.0, 31.0]),
         st.booleans(),
         st.lists(st.booleans(), max_size=10),

@@ -5,20 +5,99 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sluicegate_agent.datapath.model import BackendState, Endpoint, Protocol, ServiceId
 from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.planning.ids import Member
-from sluicegate_agent.planning.lifecycle import Configured, Lifecycle, advance
+from sluicegate_agent.planning.lifecycle import Configured, Lifecycle, Panic, advance
 
 SERVICE = ServiceId(1)
 ONE = Member(SERVICE, Endpoint(ip_address("10.0.0.1"), Protocol.TCP, 80))
 ACTIVE, DRAINING, DOWN = BackendState.ACTIVE, BackendState.DRAINING, BackendState.DOWN
 
 
+TWO = Member(SERVICE, Endpoint(ip_address("10.0.0.2"), Protocol.TCP, 80))
+
+
 def state(backend: Configured, present: BackendState | None = None) -> BackendState | None:
+    """Beside another backend that is healthy, so there is no panic."""
     rows = {} if present is None else {ONE: present}
-    return advance({ONE: backend}, rows, {}, 0.0, drain_seconds={}).states.get(ONE)
+    return advance({ONE: backend, TWO: Configured(1, None)}, rows, {}, 0.0, drain_seconds={}).states.get(ONE)
+
+
+HEALTH = st.sampled_from([None, *HealthState])
+CONFIGURED = st.builds(Configured, st.sampled_from([0, 1, 100]), HEALTH, st.booleans())
+
+
+def pool(*backends: Configured, service: ServiceId = SERVICE) -> dict[Member, Configured]:
+    ports = range(1000, 1000 + len(backends))
+    endpoints = (Endpoint(ip_address("10.0.1.1"), Protocol.TCP, port) for port in ports)
+    return {Member(service, endpoint): backend for endpoint, backend in zip(endpoints, backends, strict=True)}
+
+
+def health(*states: HealthState) -> dict[Member, Configured]:
+    return pool(*(Configured(100, each) for each in states))
+
+
+def together(configured: dict[Member, Configured]) -> Lifecycle:
+    return advance(configured, {}, {}, 0.0, drain_seconds={})
+
+
+UP, FAILED = HealthState.UP, HealthState.DOWN
+
+
+@pytest.mark.parametrize(
+    ("states", "panic"),
+    [
+        ([FAILED], Panic(0, 1)),
+        ([UP, FAILED], None),
+        ([UP, UP, FAILED], None),
+        ([UP, FAILED, FAILED], Panic(1, 3)),
+        ([UP, UP, FAILED, FAILED], None),
+        ([FAILED, FAILED, FAILED], Panic(0, 3)),
+        ([HealthState.UNKNOWN, FAILED], None),
+    ],
+)
+def test_all_backends_are_used_once_fewer_than_half_are_healthy(states: list[HealthState], panic: Panic | None) -> None:
+    life = together(health(*states))
+    assert life.panics.get(SERVICE) == panic
+    failed = {member for member, each in health(*states).items() if each.health is FAILED}
+    assert life.distrusted == (failed if panic else set())
+    assert {member for member, each in life.states.items() if each is DOWN} == (set() if panic else failed)
+
+
+def test_panic_uses_neither_what_has_no_weight_nor_what_has_no_way() -> None:
+    configured = pool(Configured(0, FAILED), Configured(100, FAILED, reachable=False), Configured(100, FAILED))
+    weightless, lost, failed = configured
+    life = advance(configured, dict.fromkeys(configured, ACTIVE), {}, 0.0, drain_seconds={})
+    assert life.states == {weightless: DOWN, lost: DOWN, failed: ACTIVE}
+    assert life.panics == {SERVICE: Panic(0, 1)}
+
+
+def test_one_service_in_panic_leaves_the_others_as_they_are() -> None:
+    calm = pool(Configured(100, UP), Configured(100, FAILED), service=ServiceId(2))
+    life = together(health(FAILED) | calm)
+    assert life.panics.keys() == {SERVICE}
+    assert [life.states[member] for member in calm] == [ACTIVE, DOWN]
+
+
+@given(st.lists(CONFIGURED, min_size=1, max_size=8), st.data())
+def test_the_share_of_backends_in_use_is_never_below_half_of_those_that_could_be(
+    backends: list[Configured], data: st.DataObject
+) -> None:
+    configured = pool(*backends)
+    present = data.draw(st.dictionaries(st.sampled_from(list(configured)), st.sampled_from([ACTIVE, DRAINING, DOWN])))
+    life = advance(configured, present, {}, 0.0, drain_seconds={})
+    could = {member for member, each in configured.items() if each.weight and each.reachable}
+    used = {member for member, each in life.states.items() if each is ACTIVE}
+    assert used <= could
+    assert 2 * len(used) >= len(could)
+    assert (SERVICE in life.panics) == bool(life.distrusted)
+    again = advance(configured, dict(life.states), life.drains, 1.0, drain_seconds={})
+    settled = all(each.health is not HealthState.UNKNOWN for each in backends)
+    assert again.states == life.states or not settled
 
 
 def leaving(
@@ -87,6 +166,5 @@ def test_a_drain_under_way_goes_on_when_the_service_loses_its_last_vip() -> None
 
 
 def test_the_next_drain_to_end_is_when_to_look_again() -> None:
-    other = Member(SERVICE, Endpoint(ip_address("10.0.0.2"), Protocol.TCP, 80))
-    life = advance({}, {ONE: DRAINING, other: DRAINING}, {ONE: 9.0, other: 7.0}, 8.0, drain_seconds={})
+    life = advance({}, {ONE: DRAINING, TWO: DRAINING}, {ONE: 9.0, TWO: 7.0}, 8.0, drain_seconds={})
     assert (life.states, life.wake_at) == ({ONE: DRAINING}, 9.0)

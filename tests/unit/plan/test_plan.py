@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,45 @@ def test_a_backend_answers_for_old_and_new_frontends_until_the_old_ones_are_unbo
         Delete(Table.VIPS, frontend.endpoint),
         Put(Table.REVERSE, endpoint, (new,)),
     ]
+
+
+def test_allowed_clients_are_there_before_a_frontend_asks_for_them_and_go_after_it() -> None:
+    datapath, open_to_all = programmed("10.0.0.1")
+    (key,) = open_to_all.frontends
+    restricted = replace(
+        open_to_all,
+        frontends={key: replace(open_to_all.frontends[key], restricted=True)},
+        sources={ServiceId(1): frozenset({ip_network("198.51.100.0/24")})},
+    )
+    there = [(type(each), each.table) for each in carry_out(datapath, restricted)]
+    back = [(type(each), each.table) for each in carry_out(datapath, open_to_all)]
+    assert there == [(Put, Table.SOURCES), (Put, Table.FRONTENDS)]
+    assert back == [(Put, Table.FRONTENDS), (Delete, Table.SOURCES)]
+
+
+def test_a_frontend_never_asks_for_allowed_clients_that_have_no_row() -> None:
+    datapath, desired = programmed("10.0.0.1", allowedSources=["198.51.100.0/24"])
+    ((key, row),) = desired.frontends.items()
+    with pytest.raises(AssertionError, match="asked for by frontends"):
+        datapath.apply(Delete(Table.SOURCES, row.service))
+    datapath.apply(Put(Table.FRONTENDS, key, replace(row, restricted=False)))
+    datapath.apply(Delete(Table.SOURCES, row.service))
+    with pytest.raises(AssertionError, match="has no row of them"):
+        datapath.apply(Put(Table.FRONTENDS, key, row))
+
+
+def test_a_dnat_frontend_never_reads_a_backend_whose_replies_would_be_passed_over() -> None:
+    datapath, desired = programmed("10.0.0.1", forwarding={"mode": "DNAT"})
+    ((key, row),) = desired.frontends.items()
+    blind = Put(Table.FILTER, None, replace(desired.filter, dnat_backends=frozenset()))
+    with pytest.raises(AssertionError, match="lacks backend"):
+        datapath.apply(blind)
+    datapath.apply(Delete(Table.VIPS, row.endpoint))
+    datapath.apply(Delete(Table.REVERSE, *desired.reverse))
+    datapath.apply(Delete(Table.FRONTENDS, key))
+    datapath.apply(blind)
+    with pytest.raises(AssertionError, match="lacks backend"):
+        datapath.apply(Put(Table.FRONTENDS, key, row))
 
 
 def test_a_freed_backend_keeps_its_generation() -> None:
