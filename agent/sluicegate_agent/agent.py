@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from sluicegate_agent.datapath.model import IPAddress, Settings
+from sluicegate_agent.datapath.model import IPAddress, KernelState, Settings
 from sluicegate_agent.datapath.protocol import Counters, DatapathError
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Target
@@ -26,7 +26,7 @@ from sluicegate_agent.planning.targets import backend_addresses, found_down, hea
 from sluicegate_agent.programs import features_of, limits, needed_features, request, runnable
 from sluicegate_agent.reports.narrate import configuration_changes, transitions
 from sluicegate_agent.reports.situation import Programs, Situation
-from sluicegate_agent.settings import AgentSettings
+from sluicegate_agent.settings import AgentSettings, TcHook
 from sluicegate_agent.source.configuration import Configuration, configure
 from sluicegate_agent.source.files import Files, FileWatcher
 from sluicegate_agent.source.store import ConfigurationStore
@@ -76,6 +76,11 @@ class Agent:
         """Start reading the counters; None before programs are loaded. For any thread."""
         worker = self._worker
         return self._kernel.submit(worker.counters) if worker is not None else None
+
+    def look(self, question: Callable[[Manifest, KernelState], T]) -> Future[T] | None:
+        """Start answering a question in the kernel's thread; None before programs are loaded. For any thread."""
+        worker = self._worker
+        return self._kernel.submit(worker.look, question) if worker is not None else None
 
     async def run(self) -> None:
         """Run until cancelled. Raises LoaderError and KernelError when the first programs cannot be loaded."""
@@ -239,8 +244,14 @@ class Agent:
     def _install(self, manifest: Manifest) -> None:
         if self._worker is None:
             ports = self._settings.nat_ports
-            settings = Settings(nat_port_min=ports.first, nat_port_count=ports.last - ports.first + 1)
-            self._worker = KernelWorker(self._pins, limits(self._settings), settings, manifest)
+            settings = Settings(
+                nat_port_min=ports.first,
+                nat_port_count=ports.last - ports.first + 1,
+                half_open_limit=self._settings.half_open_limit,
+            )
+            self._worker = KernelWorker(
+                self._pins, limits(self._settings), settings, manifest, use_tcx=_use_tcx(self._settings)
+            )
         else:
             self._worker.install(manifest)
 
@@ -253,3 +264,7 @@ class Agent:
 
 def _tell_progress(line: str) -> None:
     log.info("loader: %s", line)
+
+
+def _use_tcx(settings: AgentSettings) -> bool | None:
+    return False if settings.tc is TcHook.CLSACT else None

@@ -53,7 +53,7 @@ def remove_everything(settings: AgentSettings) -> bool:
 
 
 async def _serve(settings: AgentSettings, agent: Agent) -> None:
-    answers = Answers(lambda: agent.situation, agent.count)
+    answers = Answers(lambda: agent.situation, agent)
     async with ControlServer(socket_path(settings.scope), answers.handlers()):
         metrics = MetricsServer(settings.metrics, answers.sample)
         log.info("metrics are on http://%s:%d/metrics", settings.metrics.host, metrics.port)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sluicegate_agent.attach import Attached, AttachError, Attachments
 from sluicegate_agent.datapath.kernel import KernelDatapath
-from sluicegate_agent.datapath.model import InterfaceIndex, Settings
+from sluicegate_agent.datapath.model import InterfaceIndex, KernelState, Settings
 from sluicegate_agent.datapath.protocol import Census, Counters
 from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.kernel.libbpf import KernelError
@@ -25,6 +26,8 @@ from sluicegate_api.loadbalancer import LoadBalancer
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -39,14 +42,16 @@ class Step:
 class KernelWorker:
     """Owns the data path and the links of one set of programs at a time."""
 
-    def __init__(self, pins: Pins, limits: Limits, settings: Settings, manifest: Manifest) -> None:
+    def __init__(
+        self, pins: Pins, limits: Limits, settings: Settings, manifest: Manifest, *, use_tcx: bool | None = None
+    ) -> None:
         """Opens what the manifest names and takes up links of an agent before. Raises KernelError, DatapathError."""
         self._pins = pins
         self._builder = DesiredBuilder(limits, settings)
         self._manifest = manifest
         self._datapath = KernelDatapath(manifest)
         self._reconciler = Reconciler(self._datapath)
-        self._attachments = Attachments(pins, manifest)
+        self._attachments = Attachments(pins, manifest, use_tcx=use_tcx)
         self._attachments.adopt()
         self._links_wait = True
         self._carriers: frozenset[InterfaceIndex] = frozenset()
@@ -91,6 +96,10 @@ class KernelWorker:
     def sweep(self) -> Census:
         """Count flows and remove those that expired."""
         return self._datapath.sweep()
+
+    def look(self, question: Callable[[Manifest, KernelState], T]) -> T:
+        """Answer a question about this set of programs and its tables; it leaves what the plan wrote as it is."""
+        return question(self._manifest, self._reconciler.observed())
 
     def _attach(
         self, wanted: Mapping[InterfaceIndex, Attachment], network: NetworkSnapshot

@@ -32,6 +32,7 @@ class Backend(_Traffic):
     health: str
     reason: str
     weight: int
+    effective_weight: int
 
 
 class Vip(_Traffic):
@@ -50,6 +51,7 @@ class Port(_Traffic):
     port: int
     algorithm: str
     mode: str
+    panic: str
     addresses: list[Vip]
     backends: list[Backend]
 
@@ -76,6 +78,26 @@ class Counts(_Part):
     draining: int
 
 
+class Limits(_Part):
+    """Limits in force."""
+
+    affinity_seconds: int
+    allowed_sources: list[str] | None
+    max_new_connections_per_second: int | None
+
+    @property
+    def words(self) -> str:
+        """All of them on one line; empty when there are none."""
+        parts = []
+        if self.affinity_seconds:
+            parts.append(f"a client keeps its backend for {self.affinity_seconds} s")
+        if self.allowed_sources is not None:
+            parts.append(f"only from {', '.join(self.allowed_sources) or 'nowhere'}")
+        if self.max_new_connections_per_second is not None:
+            parts.append(f"at most {self.max_new_connections_per_second} new flows per second and port")
+        return "; ".join(parts)
+
+
 class LoadBalancer(_Part):
     """One load balancer."""
 
@@ -85,6 +107,7 @@ class LoadBalancer(_Part):
     ready: bool
     conditions: list[Condition]
     backends: Counts
+    limits: Limits
     ports: list[Port]
 
 
@@ -94,6 +117,22 @@ class Interface(_Part):
     name: str
     mode: str
     reason: str
+    program: str
+
+
+class Flows(_Part):
+    """Flows of all load balancers."""
+
+    active: int
+    half_open: int
+
+
+class Drop(_Part):
+    """Packets that were dropped for one reason."""
+
+    reason: str
+    text: str
+    packets: int
 
 
 class Status(_Part):
@@ -102,6 +141,8 @@ class Status(_Part):
     ready: bool
     interfaces: list[Interface]
     loadbalancers: list[LoadBalancer]
+    flows: Flows
+    drops: list[Drop]
     problems: list[str]
 
 
@@ -113,3 +154,48 @@ def short_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+class Place(_Part):
+    """An address with its port."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+
+class Owner(_Part):
+    """A port of a load balancer."""
+
+    namespace: str
+    name: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} {self.port}"
+
+
+class Flow(_Part):
+    """One flow."""
+
+    protocol: str
+    client: Place
+    vip: Place
+    load_balancer: Owner | None
+    backend: Place | None
+    mode: str
+    source: Place | None
+    state: str
+    idle_seconds: float
+    expires_in_seconds: float
+
+
+class FlowList(_Part):
+    """The answer of ``flows``."""
+
+    matched: int
+    states: dict[str, int]
+    flows: list[Flow]

@@ -20,7 +20,8 @@ _CLI = "sluicegate_agent.cli"
 COMMANDS = {
     "run": _Entry(f"{_CLI}.run", "run", "Run the agent on this machine from configuration files."),
     "status": _Entry(f"{_CLI}.status", "status", "Show what the agent runs, and how it is."),
-    "why": _Entry(f"{_CLI}.why", "why", "Say why a load balancer does or does not work."),
+    "flows": _Entry(f"{_CLI}.flows", "flows", "List the connections that are balanced right now."),
+    "why": _Entry(f"{_CLI}.why", "why", "Say why a load balancer works or not, or what becomes of one packet."),
     "check": _Entry(f"{_CLI}.check", "check", "Check whether this machine can run the agent."),
     "validate": _Entry(f"{_CLI}.validate", "validate", "Check configuration files without applying them."),
     "crds": _Entry(f"{_CLI}.crds", "crds", "Print the custom resource definitions."),

@@ -32,9 +32,28 @@ class OutputFormat(StrEnum):
     YAML = "yaml"
 
 
-def print_document(document: object, form: OutputFormat) -> None:
-    """Print plain data as JSON or YAML."""
-    if form is OutputFormat.YAML:
+class WideFormat(StrEnum):
+    """Value of ``-o`` where a wider table has more to tell."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class RowsFormat(StrEnum):
+    """Value of ``-o`` for many rows. jsonl: one row of JSON per line."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    JSONL = "jsonl"
+    YAML = "yaml"
+
+
+def print_document(document: object, form: OutputFormat | WideFormat | RowsFormat) -> None:
+    """Print plain data as YAML or else as JSON."""
+    if form == OutputFormat.YAML.value:
         import yaml  # noqa: PLC0415  # only this form needs it
 
         yaml.safe_dump(document, sys.stdout, sort_keys=False, allow_unicode=True)

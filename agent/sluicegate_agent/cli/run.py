@@ -38,8 +38,9 @@ def run(
 ) -> None:
     """Run the agent: balance what the files describe, and follow their changes.
 
-    Sizes come from SLUICEGATE_FLOWS, SLUICEGATE_NAT_ENTRIES and SLUICEGATE_BACKENDS. When the agent ends, its programs
-    go on forwarding; the next one takes them over. --teardown removes them.
+    Sizes come from SLUICEGATE_FLOWS, SLUICEGATE_NAT_ENTRIES, SLUICEGATE_BACKENDS, SLUICEGATE_SOURCES and
+    SLUICEGATE_AFFINITIES; SLUICEGATE_HALF_OPEN_LIMIT bounds the half-open flows of a service. When the agent ends, its
+    programs go on forwarding; the next one takes them over. --teardown removes them.
     """
     from sluicegate_agent.failure import StartError  # noqa: PLC0415
     from sluicegate_agent.logs import set_up_logging  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``sluicegate why lb/NAME``: the first thing that stands between a client and a backend."""
+"""``sluicegate why``: the first thing that stands between a client and a backend."""
 
 from __future__ import annotations
 
@@ -16,19 +16,32 @@ _TARGET = re.compile(r"(?:lb|loadbalancer|sglb)/(?:[^/\s]+/)?[^/\s]+")
 
 
 def why(
-    target: Annotated[str, typer.Argument(help="lb/NAME or lb/NAMESPACE/NAME", metavar="lb/NAME")],
+    target: Annotated[
+        str,
+        typer.Argument(help="A load balancer, or the client of a packet: 10.0.0.7:40000", metavar="lb/NAME|SRC:PORT"),
+    ],
+    vip: Annotated[
+        str | None,
+        typer.Argument(help="Where the packet goes: 203.0.113.10:80 or [2001:db8::10]:80", metavar="VIP:PORT"),
+    ] = None,
+    protocol: Annotated[str | None, typer.Argument(help="tcp or udp", metavar="tcp|udp", show_default="tcp")] = None,
+    *,
     netns: NetnsOption = None,
     socket: SocketOption = None,
     output: Annotated[OutputFormat, typer.Option("-o", "--output", help="Form of the answer.")] = OutputFormat.TABLE,
 ) -> None:
-    """Say why a load balancer does or does not work: checks from the agent to the last packet, in order.
+    """Say why a load balancer works or not: checks from the agent to the last packet, in order.
 
-    Exits with 0 when all hold, 1 when one fails, 3 when the agent cannot be reached.
+    With SRC:PORT VIP:PORT: what becomes of that client's packet, from the interface to the backend. At the end the
+    loaded program is run on a made-up packet (an ACK if the connection is known, else a SYN or an empty datagram).
+    Nothing is sent, and the flow that it opens is removed at once; it does count as a packet, as a new flow, against
+    maxNewConnectionsPerSecond and as a turn of RoundRobin, and it refreshes a flow that is there.
+
+    Exits with 0 when all checks hold, 1 when one fails, 3 when the agent cannot be reached.
     """
-    if not _TARGET.fullmatch(target):
-        fail(f"{target!r} names no load balancer", "write lb/NAME or lb/NAMESPACE/NAME", code=ExitCode.USAGE)
+    request = _packet(target, vip, protocol) if vip is not None else _balancer(target)
     try:
-        answer = ask_agent(Request("why", {"target": target.partition("/")[2]}), netns, socket)
+        answer = ask_agent(request, netns, socket)
         code = ExitCode.OK if answer["ok"] else ExitCode.NOT_HEALTHY
     except AgentUnreachableError as error:
         unreachable = {"id": "agent", "ok": False, "message": error.message, "next": error.next}
@@ -38,6 +51,27 @@ def why(
     else:
         print_document(answer, output)
     raise typer.Exit(code)
+
+
+def _balancer(target: str) -> Request:
+    if not _TARGET.fullmatch(target):
+        fail(
+            f"{target!r} names no load balancer",
+            "write lb/NAME or lb/NAMESPACE/NAME, or for one packet: why SRC:PORT VIP:PORT [tcp|udp]",
+            code=ExitCode.USAGE,
+        )
+    return Request("why", {"target": target.partition("/")[2]})
+
+
+def _packet(client: str, vip: str, protocol: str | None) -> Request:
+    from sluicegate_agent.control.questions import PacketQuestion, QuestionError  # noqa: PLC0415
+
+    words = {"client": client, "vip": vip, "protocol": protocol or "tcp"}
+    try:
+        PacketQuestion.parse(words)
+    except QuestionError as error:
+        fail(str(error), "sluicegate why SRC:PORT VIP:PORT [tcp|udp]", code=ExitCode.USAGE)
+    return Request("why-packet", words)
 
 
 def _print_table(answer: JsonObject) -> None:

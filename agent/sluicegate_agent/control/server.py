@@ -57,7 +57,7 @@ class ControlServer:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     response = await self._answer(await reader.readline())
-                    writer.write(response.encode())
+                    writer.write(await asyncio.to_thread(response.encode))  # thousands of flows are megabytes
                     await writer.drain()
             except ValueError:
                 log.warning("a request on the control socket was longer than %d bytes", MAX_REQUEST_BYTES)

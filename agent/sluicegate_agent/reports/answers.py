@@ -8,35 +8,64 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswerError
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from sluicegate_agent.control.protocol import JsonObject
+from sluicegate_agent.control.questions import FlowQuestion, PacketQuestion, QuestionError
 from sluicegate_agent.control.server import CommandRefusedError, Handler
+from sluicegate_agent.datapath.flowdump import dump_flows
+from sluicegate_agent.datapath.flowquery import FlowDump, FlowFilter
+from sluicegate_agent.datapath.flows import FlowRules
+from sluicegate_agent.datapath.model import InterfaceIndex, KernelState
 from sluicegate_agent.datapath.protocol import Counters, DatapathError
+from sluicegate_agent.datapath.tables import KernelTables
+from sluicegate_agent.inspection.evidence import Evidence, gather
+from sluicegate_agent.kernel.clock import hertz, jiffies
 from sluicegate_agent.kernel.libbpf import KernelError
+from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.reports.checks import Check, CheckId, explanation
+from sluicegate_agent.reports.flows import flow_filter, flows_document
 from sluicegate_agent.reports.metrics import Sample
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import status
-from sluicegate_agent.reports.why import UnknownTargetError, explanation, why
+from sluicegate_agent.reports.targets import UnknownTargetError
+from sluicegate_agent.reports.why import why
+from sluicegate_agent.reports.why_packet import why_packet
 
 log = logging.getLogger(__name__)
 
 _COUNTER_SECONDS = 3.0
 """How long an answer waits for fresh counters, in seconds; then those of the last sweep do."""
 
+_KERNEL_SECONDS = 8.0
+"""How long it waits for the kernel's thread otherwise; less than either side of the control socket waits."""
+
+T = TypeVar("T")
+
+
+class Kernel(Protocol):
+    """Work for the kernel's thread; what it returns is None while no programs are loaded."""
+
+    def count(self) -> Future[Counters] | None:
+        """Start reading the counters."""
+        ...
+
+    def look(self, question: Callable[[Manifest, KernelState], T]) -> Future[T] | None:
+        """Start answering a question about the loaded set and its tables."""
+        ...
+
 
 class Answers:
-    """Made from the situation of the moment and counters read for the purpose.
+    """Made from the situation of the moment and what is read from the kernel for the purpose."""
 
-    ``count`` starts reading the counters in the kernel's thread; None while there are none.
-    """
-
-    def __init__(self, situation: Callable[[], Situation], count: Callable[[], Future[Counters] | None]) -> None:
+    def __init__(self, situation: Callable[[], Situation], kernel: Kernel) -> None:
         self._situation = situation
-        self._count = count
+        self._kernel = kernel
 
     def handlers(self) -> dict[str, Handler]:
         """Commands of the control socket."""
-        return {"status": self._status, "why": self._why}
+        return {"status": self._status, "why": self._why, "why-packet": self._why_packet, "flows": self._flows}
 
     def sample(self) -> Sample:
         """For one scrape; called in a thread of the HTTP server."""
@@ -61,9 +90,37 @@ class Answers:
         except UnknownTargetError as error:
             raise CommandRefusedError(str(error)) from error
 
+    async def _why_packet(self, arguments: dict[str, str]) -> JsonObject:
+        question = _understood(PacketQuestion.parse, arguments)
+        situation = await asyncio.to_thread(self._fresh)
+        arrival = _arrival(situation)
+
+        def look(manifest: Manifest, state: KernelState) -> Evidence:
+            return gather(question, situation.attached, manifest, state, arrival=arrival)
+
+        looking = self._kernel.look(look)
+        if looking is None:
+            obstacle = situation.programs.obstacle or "no load balancer needs any"
+            loading = Check(
+                CheckId.AGENT, ok=False, message=f"no programs are loaded: {obstacle}", next="sluicegate status"
+            )
+            return explanation([loading])
+        return explanation(why_packet(situation, question, await _answered(looking)))
+
+    async def _flows(self, arguments: dict[str, str]) -> JsonObject:
+        question = _understood(FlowQuestion.parse, arguments)
+        situation = self._situation()
+        try:
+            wanted = flow_filter(situation, question)
+        except UnknownTargetError as error:
+            raise CommandRefusedError(str(error)) from error
+        looking = self._kernel.look(lambda manifest, state: _dump(manifest, state, wanted))
+        found = FlowDump() if looking is None else await _answered(looking)
+        return await asyncio.to_thread(flows_document, situation, question, found)
+
     def _fresh(self) -> Situation:
         situation = self._situation()
-        counting = self._count()
+        counting = self._kernel.count()
         if counting is None:
             return situation
         try:
@@ -71,3 +128,35 @@ class Answers:
         except (NoAnswerError, DatapathError, KernelError) as error:
             log.warning("answered with counters of the last sweep: %s", error or "the kernel's tables are busy")
             return situation
+
+
+def _dump(manifest: Manifest, state: KernelState, wanted: FlowFilter) -> FlowDump:
+    with KernelTables(manifest) as tables:
+        rules = FlowRules.of(state.frontends, tables["frontends"].capacity, state.settings, jiffies(), hertz())
+        return dump_flows(tables, state, rules, wanted, hertz())
+
+
+def _understood(parse: Callable[[dict[str, str]], T], arguments: dict[str, str]) -> T:
+    try:
+        return parse(arguments)
+    except QuestionError as error:
+        raise CommandRefusedError(str(error)) from error
+
+
+async def _answered(looking: Future[T]) -> T:
+    try:
+        async with asyncio.timeout(_KERNEL_SECONDS):
+            return await asyncio.wrap_future(looking)
+    except TimeoutError:
+        raise CommandRefusedError("the kernel's tables are busy with other work: ask again in a while") from None
+    except (DatapathError, KernelError) as error:
+        raise CommandRefusedError(f"the kernel's tables cannot be read: {error}") from error
+
+
+def _arrival(situation: Situation) -> InterfaceIndex | None:
+    """Where VIP traffic comes in, for clients that no route leads to."""
+    for entry in situation.configuration.accepted:
+        for ifindex in arrival_interfaces(entry.object, situation.network)[0]:
+            if ifindex in situation.attached:
+                return ifindex
+    return None

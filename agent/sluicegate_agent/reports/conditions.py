@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.planning.desired import closed_words
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.view import BackendView, Condition, ConditionStatus, ConditionType, PortView
 from sluicegate_api.common import ObjectKey
@@ -29,7 +30,7 @@ def conditions(
         _accepted(situation, balancer.key),
         programmed,
         _ready(programmed, ports),
-        _degraded(situation, interface_problems, ports),
+        _degraded(situation, balancer.key, interface_problems, ports),
     ]
     if balancer.key in situation.configuration.paused:
         found.append(Condition(ConditionType.PAUSED, ConditionStatus.TRUE, "Paused", "spec.paused: later changes wait"))
@@ -59,18 +60,27 @@ def backend_name(backend: BackendView) -> str:
 
 
 def unusable(port: PortView) -> Iterator[str]:
-    """Configured backends that take no new flows although they should, each with its reason."""
+    """Configured backends that take no new flows although they should, or fail their checks; each with its reason."""
     for backend in port.backends:
-        if backend.state in {"down", "unreachable"}:
-            yield f"{backend_name(backend)} is {backend.state}" + (f" ({backend.reason})" if backend.reason else "")
+        trouble = "down" if backend.state == "active" and backend.health == "down" else backend.state
+        if trouble in {"down", "unreachable"}:
+            yield f"{backend_name(backend)} is {trouble}" + (f" ({backend.reason})" if backend.reason else "")
 
 
 def families_without_backend(port: PortView) -> Iterator[int]:
     """Families in which the port has a VIP, but no backend that takes new flows."""
+    return _families_lacking(port, [each for each in port.backends if each.state == "active"])
+
+
+def _families_without_healthy_backend(port: PortView) -> Iterator[int]:
+    healthy = [each for each in port.backends if each.state == "active" and each.health != "down"]
+    return _families_lacking(port, healthy)
+
+
+def _families_lacking(port: PortView, backends: Sequence[BackendView]) -> Iterator[int]:
     for family in (4, 6):
-        vips = [address for address in port.addresses if _family(address.address) == family]
-        usable = [each for each in port.backends if each.state == "active" and _family(each.address) == family]
-        if vips and not usable:
+        vips = any(_family(address.address) == family for address in port.addresses)
+        if vips and not any(_family(each.address) == family for each in backends):
             yield family
 
 
@@ -120,20 +130,33 @@ def _ready(programmed: Condition, ports: Sequence[PortView]) -> Condition:
         f"{port.name} has no usable IPv{family} backend"
         + (f": {names(list(unusable(port)))}" if any(unusable(port)) else "")
         for port in ports
-        for family in families_without_backend(port)
+        for family in _families_without_healthy_backend(port)
     ]
     if lacking:
         return Condition(ConditionType.READY, ConditionStatus.FALSE, "NoHealthyBackend", names(lacking))
     return Condition(ConditionType.READY, ConditionStatus.TRUE, "Ready", "every port has a usable backend")
 
 
-def _degraded(situation: Situation, interface_problems: Sequence[str], ports: Sequence[PortView]) -> Condition:
+def _degraded(
+    situation: Situation, key: ObjectKey, interface_problems: Sequence[str], ports: Sequence[PortView]
+) -> Condition:
+    panics = [
+        f"{service.port} over IPv{service.family}: {panic}"
+        for service, panic in situation.desired.panics.items()
+        if service.object == key
+    ]
+    closed = [
+        closed_words(each.key.family) for each in situation.desired.services if each.closed and each.key.object == key
+    ]
     culprits = [
+        *panics,
+        *closed,
         *situation.applied.attach_errors.values(),
         *situation.applied.refused,
         *(text for port in ports for text in unusable(port)),
         *interface_problems,
     ]
     if culprits:
-        return Condition(ConditionType.DEGRADED, ConditionStatus.TRUE, "Impaired", names(list(dict.fromkeys(culprits))))
+        reason = "Panic" if panics else "Impaired"
+        return Condition(ConditionType.DEGRADED, ConditionStatus.TRUE, reason, names(list(dict.fromkeys(culprits))))
     return Condition(ConditionType.DEGRADED, ConditionStatus.FALSE, "Sound", "nothing is wrong")

@@ -39,6 +39,12 @@ def transitions(before: Situation, after: Situation) -> Iterator[str]:
     gone = sorted(map(str, before.applied.bound - after.applied.bound))
     yield from (f"VIP {vip} is not balanced any more" for vip in gone)
     yield from _backends(before.desired.backends, after.desired.backends, after.health)
+    for key, panic in after.desired.panics.items():
+        if before.desired.panics.get(key) != panic:
+            yield f"load balancer {key.object}, {key.port} over IPv{key.family}: {panic}"
+    for key in (service.key for service in after.desired.services if service.key not in after.desired.panics):
+        if key in before.desired.panics:
+            yield f"load balancer {key.object}, {key.port} over IPv{key.family}: enough backends are healthy again"
 
 
 def _backends(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from sluicegate_agent.datapath.model import Algorithm, BackendState, Endpoint, FrontendId
-from sluicegate_agent.datapath.protocol import Traffic
+from sluicegate_agent.datapath.protocol import Counters, Traffic
 from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.planning.desired import BackendOutcome
 from sluicegate_agent.planning.ids import BackendKey, ServiceKey
@@ -18,7 +19,9 @@ from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.view import (
     AddressView,
     BackendView,
+    DropView,
     InterfaceView,
+    LimitsView,
     LoadBalancerView,
     PortView,
     StatusView,
@@ -30,7 +33,11 @@ from sluicegate_api.ports import Protocol
 
 WAITING = "not in the kernel yet"
 
-_ALGORITHMS = {Algorithm.MAGLEV: "Maglev", Algorithm.ROUND_ROBIN: "RoundRobin"}
+_ALGORITHMS = {
+    Algorithm.MAGLEV: "Maglev",
+    Algorithm.ROUND_ROBIN: "RoundRobin",
+    Algorithm.LEAST_LOAD: "LeastLoad",
+}
 _STATES = {
     BackendState.ACTIVE: "active",
     BackendState.DRAINING: "draining",
@@ -67,7 +74,23 @@ def status(situation: Situation) -> StatusView:
         LoadBalancerView(key.namespace, key.name, source, refusal(configuration.object_problems[key]), ())
         for key, source in configuration.refused_objects
     ]
-    return StatusView(tuple(_interfaces(situation)), tuple(balancers), configuration.problem_lines)
+    return StatusView(
+        interfaces=tuple(_interfaces(situation)),
+        loadbalancers=tuple(balancers),
+        problems=configuration.problem_lines,
+        active_flows=sum(situation.census.frontend_flows.values()),
+        half_open_flows=situation.census.half_open,
+        drops=_drops(situation.counters),
+    )
+
+
+def _drops(counters: Counters) -> tuple[DropView, ...]:
+    """Summed over the hooks, most frequent first."""
+    packets: Counter[tuple[str, str]] = Counter()
+    for verdict in counters.verdicts:
+        if verdict.kind == "drop":
+            packets[verdict.reason, verdict.text] += verdict.packets
+    return tuple(DropView(reason, text, count) for (reason, text), count in packets.most_common() if count)
 
 
 def _interfaces(situation: Situation) -> Iterator[InterfaceView]:
@@ -84,7 +107,16 @@ def _balancer(balancer: LoadBalancer, source: str, index: _Index) -> LoadBalance
     ports = tuple(_port(balancer, port, services.get(port.label, ()), index) for port in balancer.spec.ports)
     obstacle = index.situation.programs.obstacle_for(needed_features([balancer]))
     found = conditions(index.situation, balancer, ports, obstacle)
-    return LoadBalancerView(balancer.key.namespace, balancer.key.name, source, found, ports)
+    return LoadBalancerView(balancer.key.namespace, balancer.key.name, source, found, ports, _limits(balancer))
+
+
+def _limits(balancer: LoadBalancer) -> LimitsView:
+    spec = balancer.spec
+    return LimitsView(
+        affinity_seconds=spec.affinity_seconds,
+        allowed_sources=None if spec.allowed_sources is None else tuple(map(str, spec.allowed_sources)),
+        new_connections_per_second=spec.max_new_connections_per_second,
+    )
 
 
 def _port(balancer: LoadBalancer, port: Port, services: Sequence[Service], index: _Index) -> PortView:
@@ -92,6 +124,7 @@ def _port(balancer: LoadBalancer, port: Port, services: Sequence[Service], index
     leaving = (
         _backend(key, None, index.situation) for service in services for key in index.leaving.get(service.key, ())
     )
+    panics = index.situation.desired.panics
     return PortView(
         name=port.label,
         protocol=str(port.protocol),
@@ -100,6 +133,9 @@ def _port(balancer: LoadBalancer, port: Port, services: Sequence[Service], index
         mode=str(balancer.spec.forwarding.mode),
         addresses=tuple(_address(service, vip, index) for service in services for vip in service.vips),
         backends=tuple(chain(configured, leaving)),
+        panic="; ".join(
+            f"IPv{service.key.family}: {panics[service.key]}" for service in services if service.key in panics
+        ),
     )
 
 

@@ -72,7 +72,7 @@ class AddressView:
 
 @dataclass(frozen=True, slots=True)
 class PortView:
-    """One port of a load balancer, over all its VIPs."""
+    """One port of a load balancer, over all its VIPs. ``panic`` says why backends that fail their checks are used."""
 
     name: str
     protocol: str
@@ -81,6 +81,7 @@ class PortView:
     mode: str
     addresses: tuple[AddressView, ...]
     backends: tuple[BackendView, ...]
+    panic: str = ""
 
     @property
     def traffic(self) -> Traffic:
@@ -94,6 +95,15 @@ class PortView:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsView:
+    """Who may open flows, how many, and for how many seconds a client keeps its backend; empty means no limit."""
+
+    affinity_seconds: int = 0
+    allowed_sources: tuple[str, ...] | None = None
+    new_connections_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancerView:
     """One load balancer. ``source`` is the file it comes from."""
 
@@ -102,6 +112,7 @@ class LoadBalancerView:
     source: str
     conditions: tuple[Condition, ...]
     ports: tuple[PortView, ...]
+    limits: LimitsView = field(default_factory=LimitsView)
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type."""
@@ -125,12 +136,24 @@ class InterfaceView:
 
 
 @dataclass(frozen=True, slots=True)
+class DropView:
+    """Packets that all hooks of this node dropped for one reason of bpf/reasons.h; ``text`` is for people."""
+
+    reason: str
+    text: str
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
-    """The whole document."""
+    """The whole document. Flows are those of the last sweep, the half-open ones being among the active."""
 
     interfaces: tuple[InterfaceView, ...] = ()
     loadbalancers: tuple[LoadBalancerView, ...] = ()
     problems: tuple[str, ...] = ()
+    active_flows: int = 0
+    half_open_flows: int = 0
+    drops: tuple[DropView, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -144,6 +167,8 @@ class StatusView:
             "interfaces": [asdict(interface) for interface in self.interfaces],
             "loadbalancers": [_balancer_json(balancer) for balancer in self.loadbalancers],
             "sniffers": [],
+            "flows": {"active": self.active_flows, "halfOpen": self.half_open_flows},
+            "drops": [asdict(drop) for drop in self.drops],
             "problems": list(self.problems),
         }
 
@@ -176,6 +201,13 @@ def _balancer_json(balancer: LoadBalancerView) -> dict[str, object]:
             "healthy": sum(1 for backend in backends if backend.state == "active"),
             "draining": sum(1 for backend in backends if backend.state == "draining"),
         },
+        "limits": {
+            "affinitySeconds": balancer.limits.affinity_seconds,
+            "allowedSources": None
+            if balancer.limits.allowed_sources is None
+            else list(balancer.limits.allowed_sources),
+            "maxNewConnectionsPerSecond": balancer.limits.new_connections_per_second,
+        },
         "ports": [_port_json(port) for port in balancer.ports],
     }
 
@@ -187,6 +219,7 @@ def _port_json(port: PortView) -> dict[str, object]:
         "port": port.port,
         "algorithm": port.algorithm,
         "mode": port.mode,
+        "panic": port.panic,
         **_traffic_json(port.traffic, port.active_flows),
         "addresses": [
             {

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 from sluicegate_agent.datapath.model import BackendState, IPAddress
 from sluicegate_agent.network.model import NoPath, Path
 from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.reports.checks import Check, CheckId
 from sluicegate_agent.reports.conditions import backend_name, families_without_backend, names, unusable
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import WAITING, status
+from sluicegate_agent.reports.targets import find_target
 from sluicegate_agent.reports.view import ConditionStatus, ConditionType, LoadBalancerView
 from sluicegate_api.common import ObjectKey
+from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
-_SYSCTL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One link of the chain. ``id`` names the page of the troubleshooting guide, ``next`` what to do."""
-
-    id: str
-    ok: bool
-    message: str
-    next: str = ""
-
-
-class UnknownTargetError(Exception):
-    """There is no such load balancer; the message lists those that there are."""
-
-
-def explanation(checks: tuple[Check, ...]) -> dict[str, object]:
-    """The answer as ``why -o json`` prints it."""
-    return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
+SYSCTL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+"""What lets this node forward, by family."""
 
 
 def why(situation: Situation, target: str) -> tuple[Check, ...]:
     """The checks for ``NAME`` or ``NAMESPACE/NAME``. Raises UnknownTargetError, also for a name in two namespaces."""
-    view = _find(status(situation).loadbalancers, target)
-    key = ObjectKey(view.namespace, view.name)
+    key = find_target(situation, target)
+    view = next(view for view in status(situation).loadbalancers if ObjectKey(view.namespace, view.name) == key)
     balancer = situation.configuration.object(key)
     checks = [
-        Check("agent", ok=True, message="the agent answers"),
+        Check(CheckId.AGENT, ok=True, message="the agent answers"),
         _accepted(view),
     ]
     if balancer is not None:
@@ -53,25 +37,13 @@ def why(situation: Situation, target: str) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _find(views: tuple[LoadBalancerView, ...], target: str) -> LoadBalancerView:
-    namespace, _, name = target.rpartition("/")
-    found = [view for view in views if view.name == name and namespace in {"", view.namespace}]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        choices = ", ".join(f"lb/{view.namespace}/{view.name}" for view in found)
-        raise UnknownTargetError(f"{name} is in several namespaces; say which: {choices}")
-    known = ", ".join(f"lb/{view.namespace}/{view.name}" for view in views) or "none"
-    raise UnknownTargetError(f"there is no load balancer {target}; the agent knows {known}")
-
-
 def _accepted(view: LoadBalancerView) -> Check:
     condition = view.condition(ConditionType.ACCEPTED)
     if condition is not None and condition.status is ConditionStatus.TRUE:
-        return Check("accepted", ok=True, message=f"{view.source} is valid")
+        return Check(CheckId.ACCEPTED, ok=True, message=f"{view.source} is valid")
     message = condition.message if condition else "nothing is known of it"
     return Check(
-        "accepted", ok=False, message=message, next=f"mend {view.source}: sluicegate validate -f {view.source}"
+        CheckId.ACCEPTED, ok=False, message=message, next=f"mend {view.source}: sluicegate validate -f {view.source}"
     )
 
 
@@ -88,9 +60,9 @@ def _vips(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) 
         waiting = all(address.reason in {"", WAITING} for port in view.ports for address in port.addresses)
         message = condition.message if condition and waiting else names(missing)
         remedy = "see the agent's log" if waiting else "change the VIP or the port, here or where the reason says"
-        return Check("vip", ok=False, message=message, next=remedy)
+        return Check(CheckId.VIP, ok=False, message=message, next=remedy)
     listed = ", ".join(map(str, balancer.spec.addresses))
-    return Check("vip", ok=True, message=f"the kernel balances {listed}")
+    return Check(CheckId.VIP, ok=True, message=f"the kernel balances {listed}")
 
 
 def _attached(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -109,7 +81,7 @@ def _attached(situation: Situation, balancer: LoadBalancer, view: LoadBalancerVi
     if errors or missing or (problems and not wanted):
         text = [*errors, *(f"{name} has no program yet" for name in missing), *problems]
         return Check(
-            "interfaces",
+            CheckId.INTERFACES,
             ok=False,
             message=names(text),
             next="compare spec.interfaces with: ip -br link; sluicegate check",
@@ -117,24 +89,24 @@ def _attached(situation: Situation, balancer: LoadBalancer, view: LoadBalancerVi
     on = [
         f"{each.name} ({each.mode}{': ' + each.reason if each.reason else ''})" for each in situation.attached.values()
     ]
-    return Check("interfaces", ok=True, message=f"programs run on {', '.join(on)}")
+    return Check(CheckId.INTERFACES, ok=True, message=f"programs run on {', '.join(on)}")
 
 
 def _forwarding(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
     del view
     off = [
-        _SYSCTL[family]
+        SYSCTL[family]
         for family in sorted({address.version for address in balancer.spec.addresses})
         if not situation.network.forwarding.get(family, False)
     ]
     if off:
         return Check(
-            "forwarding",
+            CheckId.FORWARDING,
             ok=False,
             message=f"{' and '.join(off)} off: this node forwards no packets",
             next="; ".join(f"sysctl -w {name}=1" for name in off),
         )
-    return Check("forwarding", ok=True, message="this node forwards packets")
+    return Check(CheckId.FORWARDING, ok=True, message="this node forwards packets")
 
 
 def _routes(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -145,25 +117,29 @@ def _routes(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView
         if isinstance(path := situation.network.paths.get(address), NoPath)
     }
     if lost:
-        return Check("routes", ok=False, message=names([*lost.values()]), next=f"ip route get {next(iter(lost))}")
-    return Check("routes", ok=True, message="every backend has a route")
+        return Check(CheckId.ROUTES, ok=False, message=names([*lost.values()]), next=f"ip route get {next(iter(lost))}")
+    return Check(CheckId.ROUTES, ok=True, message="every backend has a route")
 
 
 def _neighbours(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
     """Unresolved is no fault by itself: the kernel resolves a neighbour with the first packet."""
     paths = [situation.network.paths.get(address) for address in _backend_addresses(balancer)]
     unresolved = sorted({str(path.gateway) for path in paths if isinstance(path, Path) and path.mac is None})
-    dead = any(port.traffic.opened and not port.traffic.reply_packets for port in view.ports)
+    dead = any(
+        port.traffic.opened and not port.traffic.reply_packets
+        for port in view.ports
+        if port.mode != ForwardingMode.DIRECT_RETURN  # whose replies never pass here
+    )
     if unresolved and dead:
         return Check(
-            "neighbours",
+            CheckId.NEIGHBOURS,
             ok=False,
             message=f"no MAC address for {names(unresolved)}, and no reply ever came",
             next=f"ping {unresolved[0]}; ip neigh show {unresolved[0]}",
         )
     if unresolved:
-        return Check("neighbours", ok=True, message=f"{names(unresolved)} will be resolved with the first packet")
-    return Check("neighbours", ok=True, message="every next hop has a MAC address")
+        return Check(CheckId.NEIGHBOURS, ok=True, message=f"{names(unresolved)} will be resolved with the first packet")
+    return Check(CheckId.NEIGHBOURS, ok=True, message="every next hop has a MAC address")
 
 
 def _health(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -177,13 +153,13 @@ def _health(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView
     unknown = sum(1 for port in view.ports for backend in port.backends if backend.health == "unknown")
     if down:
         return Check(
-            "health",
+            CheckId.HEALTH,
             ok=False,
             message=names(down),
             next="start the server there, or see whether a firewall stands between",
         )
     tail = f"; {unknown} not probed yet" if unknown else ""
-    return Check("health", ok=True, message=f"no backend fails its health check{tail}")
+    return Check(CheckId.HEALTH, ok=True, message=f"no backend fails its health check{tail}")
 
 
 def _table(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -192,10 +168,12 @@ def _table(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView)
     if empty:
         reasons = [text for port in view.ports for text in unusable(port)]
         message = f"no backend takes new flows for {names(empty)}" + (f": {names(reasons)}" if reasons else "")
-        return Check("table", ok=False, message=message, next="mend a backend above, or give one a weight above 0")
+        return Check(
+            CheckId.TABLE, ok=False, message=message, next="mend a backend above, or give one a weight above 0"
+        )
     rows = situation.desired.state.backends.values()
     active = sum(1 for row in rows if row.state is BackendState.ACTIVE)
-    return Check("table", ok=True, message=f"every table has a backend ({active} active in all)")
+    return Check(CheckId.TABLE, ok=True, message=f"every table has a backend ({active} active in all)")
 
 
 def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -209,7 +187,7 @@ def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerVie
     if silent and len(silent) == sum(len(port.addresses) for port in view.ports):
         address = view.ports[0].addresses[0].address
         return Check(
-            "traffic",
+            CheckId.TRAFFIC,
             ok=False,
             message=f"no packet for {names(silent)} was ever seen",
             next=f"route the VIP to this node: on the client or its router, ip route add {address} via NODE; "
@@ -217,7 +195,7 @@ def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerVie
         )
     tail = f"; none yet for {names(silent)}" if silent else ""
     seen = sum(port.traffic.request_packets for port in view.ports)
-    return Check("traffic", ok=True, message=f"{seen} request packets were forwarded{tail}")
+    return Check(CheckId.TRAFFIC, ok=True, message=f"{seen} request packets were forwarded{tail}")
 
 
 def _drops(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -226,14 +204,14 @@ def _drops(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView)
     dropped = sum(port.traffic.dropped for port in view.ports)
     forwarded = sum(port.traffic.request_packets for port in view.ports)
     if not dropped:
-        return Check("drops", ok=True, message="no packet for it was dropped")
+        return Check(CheckId.DROPS, ok=True, message="no packet for it was dropped")
     totals: dict[str, int] = {}
     for verdict in situation.counters.verdicts:
         if verdict.kind == "drop" and verdict.packets:
             totals[verdict.text] = totals.get(verdict.text, 0) + verdict.packets
     reasons = ", ".join(f"{text} ({count})" for text, count in sorted(totals.items(), key=lambda item: -item[1]))
     return Check(
-        "drops",
+        CheckId.DROPS,
         ok=forwarded > 0,
         message=f"{dropped} packets for it were dropped; on this node by reason: {reasons}",
         next="" if forwarded else "mend the first reason: it is the most frequent one",

@@ -1,29 +1,38 @@
 """The loop: every event leads to a step, whatever a step or the loader does."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 
 import pytest
 from surface_moments import configured, document, files, moment, network
 
 from sluicegate_agent import agent as agent_module
 from sluicegate_agent.agent import Agent
+from sluicegate_agent.control.protocol import JsonObject
 from sluicegate_agent.control.server import CommandRefusedError
+from sluicegate_agent.datapath.flowquery import FlowDump
+from sluicegate_agent.datapath.model import KernelState
 from sluicegate_agent.datapath.protocol import Census, Counters, DatapathError, Traffic
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Outcome, Target
 from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.reports import answers as answers_module
 from sluicegate_agent.reports.answers import Answers
-from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.settings import load_settings
 from sluicegate_agent.source.files import FileWatcher
 from sluicegate_agent.worker import Step
 from sluicegate_api.loadbalancer import LoadBalancer
+
+T = TypeVar("T")
 
 DNAT = {"addresses": ["203.0.113.20"], "forwarding": {"mode": "DNAT"}}
 
@@ -60,6 +69,9 @@ class FakeWorker:
 
     def sweep(self) -> Census:
         return Census()
+
+    def look(self, question: Callable[[object, KernelState], T]) -> T:
+        return question(None, KernelState())
 
 
 class Stage:
@@ -101,7 +113,7 @@ class Stage:
 
         monkeypatch.setattr(agent_module, "NetworkMonitor", Network)
         monkeypatch.setattr(agent_module, "HealthChecker", lambda: HealthChecker(never_ends))
-        monkeypatch.setattr(agent_module, "KernelWorker", lambda *_arguments: self.worker)
+        monkeypatch.setattr(agent_module, "KernelWorker", lambda *_arguments, **_options: self.worker)
         monkeypatch.setattr(agent_module, "loader", SimpleNamespace(pinned=lambda _request, _path: None, load=load))
         pins = SimpleNamespace(state_dir=tmp_path, root=tmp_path, manifest_path=tmp_path / "manifest.json")
         self.agent = Agent(load_settings(), pins, FileWatcher([str(tmp_path / "a.yaml")]))  # type: ignore[arg-type]
@@ -256,8 +268,22 @@ def working() -> Situation:
     return moment(configured(document()))
 
 
-def finished(outcome: Counters | Exception) -> Future[Counters]:
-    future: Future[Counters] = Future()
+class FakeKernel:
+    """Answers with what a test prepared; without counters no programs are loaded."""
+
+    def __init__(self, counters: Counters | Exception | None = None, found: object = None) -> None:
+        self._counters = counters
+        self._found = found
+
+    def count(self) -> Future[Counters] | None:
+        return None if self._counters is None else finished(self._counters)
+
+    def look(self, _question: Callable[[Manifest, KernelState], T]) -> Future[T] | None:
+        return None if self._found is None else finished(self._found)  # type: ignore[arg-type]
+
+
+def finished(outcome: T | Exception) -> Future[T]:
+    future: Future[T] = Future()
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
@@ -268,7 +294,7 @@ def finished(outcome: Counters | Exception) -> Future[Counters]:
 def test_answers_use_fresh_counters(working: Situation) -> None:
     (frontend,) = working.desired.names.frontends
     fresh = Counters(frontends={frontend: Traffic(opened=42)})
-    answers = Answers(lambda: working, lambda: finished(fresh))
+    answers = Answers(lambda: working, FakeKernel(fresh))
     assert answers.sample().status.loadbalancers[0].ports[0].traffic.opened == 42
 
 
@@ -277,15 +303,67 @@ def test_answers_fall_back_to_the_last_counters_when_the_kernel_does_not_answer(
 ) -> None:
     (frontend,) = working.desired.names.frontends
     last = replace(working, counters=Counters(frontends={frontend: Traffic(opened=7)}))
-    for count in (lambda: finished(DatapathError("gone")), lambda: None):
-        answers = Answers(lambda: last, count)
-        assert answers.sample().status.loadbalancers[0].ports[0].traffic.opened == 7
+    for kernel in (FakeKernel(DatapathError("gone")), FakeKernel()):
+        assert Answers(lambda: last, kernel).sample().status.loadbalancers[0].ports[0].traffic.opened == 7
     assert "gone" in caplog.text
 
 
+def ask(situation: Situation, kernel: FakeKernel, command: str, **arguments: str) -> JsonObject:
+    async def run() -> JsonObject:
+        return await Answers(lambda: situation, kernel).handlers()[command](arguments)
+
+    return asyncio.run(run())
+
+
 def test_the_control_socket_knows_status_and_why(working: Situation) -> None:
-    handlers = Answers(lambda: working, lambda: None).handlers()
-    assert asyncio.run(handlers["status"]({}))["ready"] is True  # type: ignore[arg-type]
-    assert asyncio.run(handlers["why"]({"target": "web"}))["ok"] is False  # type: ignore[arg-type]
+    assert ask(working, FakeKernel(), "status")["ready"] is True
+    assert ask(working, FakeKernel(), "why", target="web")["ok"] is False
     with pytest.raises(CommandRefusedError, match="lb/shop/web"):
-        asyncio.run(handlers["why"]({"target": "nope"}))  # type: ignore[arg-type]
+        ask(working, FakeKernel(), "why", target="nope")
+
+
+def test_flows_are_asked_of_the_kernel_and_none_without_programs(working: Situation) -> None:
+    assert ask(working, FakeKernel(), "flows")["matched"] == 0
+    assert ask(working, FakeKernel(found=FlowDump(matched=3)), "flows")["note"]
+    for arguments, words in (({"vip": "nonsense"}, "--vip"), ({"lb": "nope"}, "lb/shop/web"), ({"x": "1"}, "x")):
+        with pytest.raises(CommandRefusedError, match=words):
+            ask(working, FakeKernel(), "flows", **arguments)
+
+
+def test_tables_that_cannot_be_read_refuse_the_command_in_words(working: Situation) -> None:
+    with pytest.raises(CommandRefusedError, match="nat4: gone"):
+        ask(working, FakeKernel(found=DatapathError("nat4: gone")), "flows")
+
+
+def test_a_kernel_that_is_busy_for_long_refuses_the_command(
+    working: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(FakeKernel):
+        def look(self, _question: object) -> Future[T] | None:
+            return Future()
+
+    monkeypatch.setattr(answers_module, "_KERNEL_SECONDS", 0)
+    with pytest.raises(CommandRefusedError, match="busy"):
+        ask(working, Busy(), "flows")
+
+
+def test_why_of_a_packet_needs_programs_and_a_question(working: Situation) -> None:
+    loading = replace(working, programs=Programs(obstacle="the programs are being compiled"))
+    answer = ask(loading, FakeKernel(), "why-packet", client="198.51.100.7:40000", vip="203.0.113.10:80")
+    assert answer["ok"] is False
+    assert "being compiled" in str(answer["checks"])
+    with pytest.raises(CommandRefusedError, match="VIP:PORT"):
+        ask(working, FakeKernel(), "why-packet", client="198.51.100.7:40000", vip="203.0.113.10")
+
+
+def test_questions_run_in_the_kernels_thread_and_only_once_programs_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        assert stage.agent.look(lambda _manifest, state: state) is None
+        await stage.next_step()
+        looking = stage.agent.look(lambda *_: threading.current_thread().name)
+        assert looking is not None
+        assert (await asyncio.wrap_future(looking)).startswith("kernel")
+
+    play(tmp_path, monkeypatch, story)

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from sluicegate_agent.cli import remote
 from sluicegate_agent.cli.main import COMMANDS, app
 from sluicegate_agent.control.client import AgentUnreachableError, AmbiguousAgentError, CommandFailedError
 from sluicegate_agent.control.protocol import JsonObject, Request, Response
+from sluicegate_agent.datapath.protocol import Counters, Verdict
+from sluicegate_agent.reports.checks import explanation
 from sluicegate_agent.reports.status import status
-from sluicegate_agent.reports.why import explanation, why
+from sluicegate_agent.reports.why import why
 
 HEAVY = ("pydantic", "numpy", "yaml", "sluicegate_api", "prometheus_client", "asyncio")
 
@@ -150,6 +153,107 @@ def test_why_refuses_what_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     result = call("why", "lb/nope")
     assert result.exit_code == 1
     assert "no load balancer nope" in result.stderr
+
+
+def test_why_of_a_packet_sends_both_ends_and_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, {"ok": True, "checks": []})
+    assert call("why", "10.0.0.7:40000", "203.0.113.10:80").exit_code == 0
+    assert call("why", "[fd01::2]:40000", "[2001:db8::10]:53", "udp").exit_code == 0
+    assert asked == [
+        Request("why-packet", {"client": "10.0.0.7:40000", "vip": "203.0.113.10:80", "protocol": "tcp"}),
+        Request("why-packet", {"client": "[fd01::2]:40000", "vip": "[2001:db8::10]:53", "protocol": "udp"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["10.0.0.7", "203.0.113.10:80"], "SRC:PORT: '10.0.0.7' has no port"),
+        (["10.0.0.7:1", "2001:db8::10:80"], "with brackets"),
+        (["10.0.0.7:1", "203.0.113.10:80", "icmp"], "tcp or udp"),
+        (["10.0.0.7:1"], "why SRC:PORT VIP:PORT"),
+        (["lb/web", "203.0.113.10:80"], "SRC:PORT"),
+    ],
+)
+def test_why_of_half_a_packet_is_two_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    asked = answering(monkeypatch, {})
+    result = call("why", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert asked == []
+
+
+def test_the_help_of_why_says_what_the_made_up_packet_does() -> None:
+    text = " ".join(call("why", "--help").stdout.replace("│", " ").split())
+    for words in ("made-up packet", "Nothing is sent", "removed at once", "maxNewConnectionsPerSecond"):
+        assert words in text
+
+
+FLOWS: JsonObject = {
+    "matched": 2000,
+    "truncated": True,
+    "note": "1 of 2000 flows that match are shown: raise --limit",
+    "states": {"half-open": 3, "established": 1997, "closing": 0, "closed": 9},
+    "flows": [
+        {
+            "protocol": "TCP",
+            "client": {"address": "fd01::2", "port": 40000},
+            "vip": {"address": "2001:db8::10", "port": 80},
+            "loadBalancer": {"namespace": "shop", "name": "web", "port": "http"},
+            "backend": {"address": "fd00::1", "port": 8080},
+            "mode": "FullNAT",
+            "source": {"address": "fd00::fe", "port": 3000},
+            "state": "established",
+            "idleSeconds": 3.2,
+            "expiresInSeconds": 296.8,
+        }
+    ],
+}
+
+
+def test_flows_are_a_table_that_says_how_many_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, FLOWS)
+    result = call("flows", "--vip", "[2001:db8::10]:80", "--limit", "1")
+    assert result.exit_code == 0
+    assert asked == [Request("flows", {"vip": "[2001:db8::10]:80", "limit": "1"})]
+    for words in ("[fd01::2]:40000", "[2001:db8::10]:80/TCP", "shop/web http", "[fd00::1]:8080", "2000 flows match"):
+        assert words in result.stdout
+    assert "FullNAT" not in result.stdout
+    assert "1 of 2000" in result.stderr
+    wide = call("flows", "-o", "wide").stdout
+    assert "FullNAT" in wide
+    assert "[fd00::fe]:3000" in wide
+
+
+def test_flows_can_be_read_by_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, FLOWS)
+    assert json.loads(call("flows", "-o", "json").stdout) == FLOWS
+    assert yaml.safe_load(call("flows", "-o", "yaml").stdout) == FLOWS
+    lines = call("flows", "-o", "jsonl")
+    assert [json.loads(line) for line in lines.stdout.splitlines()] == FLOWS["flows"]
+    assert "1 of 2000" in lines.stderr
+
+
+def test_a_flow_filter_that_cannot_be_understood_is_two_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, FLOWS)
+    result = call("flows", "--state", "open")
+    assert result.exit_code == 2
+    assert "half-open, established, closing, closed" in result.stderr
+    assert asked == []
+
+
+def test_a_wide_status_adds_limits_programs_and_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    situation = moment(configured(document(allowedSources=["10.1.0.0/16"], maxNewConnectionsPerSecond=5)))
+    drop = Verdict("xdp", "source_denied", "drop", "the client is not among the allowed sources", 9, 540)
+    situation = replace(situation, counters=Counters(verdicts=(drop,)))
+    answering(monkeypatch, on_the_wire(status(situation).to_json()))
+    wide, narrow = call("status", "-o", "wide").stdout, call("status").stdout
+    for words in ("xdp_main", "only from 10.1.0.0/16; at most 5 new flows per second", "source_denied"):
+        assert words in wide
+        assert words not in narrow
+    assert "0 active flows, 0 of them half-open" in narrow
 
 
 @pytest.mark.parametrize(

@@ -80,14 +80,18 @@ def test_the_feature_set_follows_families_and_modes() -> None:
     assert needed_features(v4) == {"IPV4", "FULL_NAT"}
     backends = {"static": [{"address": "fd00::1"}]}
     v6 = configured(document(addresses=["2001:db8::1"], backends=backends, forwarding={"mode": "DNAT"})).effective()
-    assert needed_features([*v4, *v6]) == set(FEATURES)
+    assert needed_features([*v4, *v6]) == {"IPV4", "IPV6", "FULL_NAT", "DNAT"}
+    direct = document(ports=[{"port": 80}], forwarding={"mode": "DirectReturn"})
+    assert needed_features(configured(direct).effective()) == {"IPV4", "DIRECT_RETURN"}
     assert needed_features([]) == frozenset()
 
 
 def test_sizes_and_features_reach_the_loader(tmp_path: Path) -> None:
-    asked = request(load_settings(flows=5000, nat_entries=6000, backends=70), tmp_path, frozenset({"IPV4"}))
+    settings = load_settings(flows=5000, nat_entries=6000, backends=70, sources=300, affinities=4000)
+    asked = request(settings, tmp_path, frozenset({"IPV4"}))
     assert {"FLOWS": 5000, "NATS": 6000, "BACKENDS": 70}.items() <= asked.sizes.items()
-    assert asked.features == {"IPV4": True, "IPV6": False, "FULL_NAT": False, "DNAT": False}
+    assert {"NEXTHOPS": 140, "SOURCES": 300, "AFFINITIES": 4000, "FRAGMENTS": 8192}.items() <= asked.sizes.items()
+    assert asked.features == {name: name == "IPV4" for name in FEATURES}
 
 
 def test_what_needs_other_programs_keeps_its_running_version_until_they_are_there() -> None:

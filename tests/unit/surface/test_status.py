@@ -5,7 +5,7 @@ from dataclasses import replace
 from surface_moments import ETH0, configured, document, moment, network
 
 from sluicegate_agent.attach import Attached, Mode
-from sluicegate_agent.datapath.protocol import Census, Counters, Traffic
+from sluicegate_agent.datapath.protocol import Census, Counters, Traffic, Verdict
 from sluicegate_agent.programs import FEATURES
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.reports.status import status
@@ -53,6 +53,41 @@ def test_without_a_usable_backend_it_is_programmed_and_not_ready() -> None:
     ready = condition(view, ConditionType.READY)
     assert ready.reason == "NoHealthyBackend"
     assert "http has no usable IPv4 backend: 10.0.0.1:8080 is down (refused)" in ready.message
+
+
+def test_in_panic_failing_backends_are_shown_as_used_and_the_panic_is_named_with_its_numbers() -> None:
+    three = document(backends={"static": [{"address": f"10.0.0.{number}"} for number in (1, 2, 3)]})
+    view = only(moment(configured(three), down={"10.0.0.1": "refused", "10.0.0.2": "no answer"}))
+    assert [(each.state, each.health) for each in view.ports[0].backends] == [
+        ("active", "down"),
+        ("active", "down"),
+        ("active", "up"),
+    ]
+    degraded = condition(view, ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == (ConditionStatus.TRUE, "Panic")
+    assert degraded.message.startswith("http over IPv4: only 1 of 3 backends pass their checks")
+    assert "10.0.0.1:8080 is down (refused)" in degraded.message
+    assert view.ready
+
+
+def test_one_backend_of_three_that_fails_is_no_panic() -> None:
+    three = document(backends={"static": [{"address": f"10.0.0.{number}"} for number in (1, 2, 3)]})
+    view = only(moment(configured(three), down={"10.0.0.1": "refused"}))
+    assert [each.state for each in view.ports[0].backends] == ["down", "active", "active"]
+    assert condition(view, ConditionType.DEGRADED).reason == "Impaired"
+
+
+def test_allowed_sources_of_one_family_only_are_told_as_closing_the_other() -> None:
+    view = only(moment(configured(document(**TWO_FAMILIES, allowedSources=["198.51.100.0/24"]))))
+    assert "no client may use the IPv6 VIPs" in condition(view, ConditionType.DEGRADED).message
+
+
+def test_an_interface_with_an_mtu_below_the_least_of_ipv6_degrades_and_the_rest_works() -> None:
+    links = {key: replace(each, mtu=1200) if key == ETH0 else each for key, each in network().links.items()}
+    view = only(moment(configured(document(**TWO_FAMILIES)), snapshot=network(links=links)))
+    degraded = condition(view, ConditionType.DEGRADED)
+    assert "interface eth0 is 1200, less than the 1280 that IPv6 needs" in degraded.message
+    assert view.ready
 
 
 def test_a_family_without_a_usable_backend_is_not_ready() -> None:
@@ -178,7 +213,7 @@ def test_an_interface_tells_its_mode_and_the_reason() -> None:
 
 def test_the_json_has_the_promised_shape() -> None:
     answer = status(moment(configured(document()))).to_json()
-    assert list(answer) == ["ready", "interfaces", "loadbalancers", "sniffers", "problems"]
+    assert list(answer) == ["ready", "interfaces", "loadbalancers", "sniffers", "flows", "drops", "problems"]
     balancers = answer["loadbalancers"]
     assert isinstance(balancers, list)
     assert balancers[0]["backends"] == {"total": 2, "healthy": 2, "draining": 0}
@@ -196,6 +231,50 @@ def test_the_json_has_the_promised_shape() -> None:
         "activeFlows": 0,
         "dropped": 0,
     }
+
+
+def test_limits_in_force_stand_with_their_load_balancer() -> None:
+    limited = document(
+        sessionAffinity={"type": "ClientIP", "timeoutSeconds": 60},
+        allowedSources=["10.1.0.0/16"],
+        maxNewConnectionsPerSecond=5,
+    )
+    unlimited = document("other", addresses=["203.0.113.20"])
+    balancers = status(moment(configured(limited, unlimited))).to_json()["loadbalancers"]
+    assert isinstance(balancers, list)
+    assert [each["limits"] for each in balancers] == [
+        {"affinitySeconds": 60, "allowedSources": ["10.1.0.0/16"], "maxNewConnectionsPerSecond": 5},
+        {"affinitySeconds": 0, "allowedSources": None, "maxNewConnectionsPerSecond": None},
+    ]
+
+
+def test_a_port_in_panic_says_why_all_its_backends_are_used() -> None:
+    view = only(moment(configured(document()), down={"10.0.0.1": "refused", "10.0.0.2": "refused"}))
+    assert view.ports[0].panic.startswith("IPv4: only 0 of 2 backends")
+    assert not only(moment(configured(document()))).ports[0].panic
+
+
+def test_flows_and_drops_of_the_node_are_counted_with_their_reasons() -> None:
+    situation = moment(configured(document()))
+    (frontend,) = situation.desired.names.frontends
+    verdicts = (
+        Verdict("xdp", "flood", "drop", "too many half-open connections", 3, 180),
+        Verdict("tc_ingress", "flood", "drop", "too many half-open connections", 1, 60),
+        Verdict("xdp", "source_denied", "drop", "the client is not among the allowed sources", 9, 540),
+        Verdict("xdp", "rate_limited", "drop", "more new flows per second than allowed", 0, 0),
+        Verdict("xdp", "not_ours", "pass", "neither a VIP nor one of our backends", 9, 540),
+    )
+    counted = replace(
+        situation,
+        counters=Counters(verdicts=verdicts),
+        census=Census(frontend_flows={frontend: 7}, half_open=2),
+    )
+    answer = status(counted).to_json()
+    assert answer["flows"] == {"active": 7, "halfOpen": 2}
+    assert answer["drops"] == [
+        {"reason": "source_denied", "text": "the client is not among the allowed sources", "packets": 9},
+        {"reason": "flood", "text": "too many half-open connections", "packets": 4},
+    ]
 
 
 def test_an_agent_that_has_done_nothing_yet_can_be_asked() -> None:

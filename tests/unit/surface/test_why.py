@@ -7,8 +7,10 @@ from surface_moments import ETH0, configured, document, moment, network
 
 from sluicegate_agent.datapath.protocol import Counters, Traffic, Verdict
 from sluicegate_agent.network.model import Path
+from sluicegate_agent.reports.checks import Check, explanation
 from sluicegate_agent.reports.situation import Situation
-from sluicegate_agent.reports.why import Check, UnknownTargetError, explanation, why
+from sluicegate_agent.reports.targets import UnknownTargetError
+from sluicegate_agent.reports.why import why
 
 
 def seen(situation: Situation, traffic: Traffic, *verdicts: Verdict) -> Situation:
@@ -40,7 +42,8 @@ def test_all_checks_pass_in_the_order_of_a_packets_way() -> None:
 
 
 def test_every_failed_check_says_what_to_do_next() -> None:
-    snapshot = network(unreachable={"10.0.0.1": "no route"}, forwarding={4: False, 6: True})
+    unreachable = {"10.0.0.1": "no route", "10.0.0.2": "no route"}
+    snapshot = network(unreachable=unreachable, forwarding={4: False, 6: True})
     checks = failing(moment(configured(document()), snapshot=snapshot, down={"10.0.0.2": "refused"}))
     assert {"forwarding", "routes", "health", "table", "traffic"} <= checks.keys()
     assert all(check.next for check in checks.values())
@@ -88,6 +91,23 @@ def test_an_unresolved_neighbour_fails_only_when_no_reply_ever_came() -> None:
     situation = moment(configured(document()), snapshot=replace(snapshot, paths=paths))
     assert "neighbours" not in failing(seen(situation, Traffic()))
     assert "neighbours" in failing(seen(situation, Traffic(5, 500, 0, 0, 1)))
+
+
+def test_no_backend_that_can_be_reached_is_an_empty_table() -> None:
+    lost = network(unreachable={"10.0.0.1": "no route", "10.0.0.2": "no route"})
+    assert "http over IPv4" in failing(moment(configured(document()), snapshot=lost))["table"].message
+
+
+def test_with_direct_return_no_reply_is_nothing_to_complain_about() -> None:
+    snapshot = network()
+    paths = {
+        address: replace(path, mac=None) if isinstance(path, Path) else path for address, path in snapshot.paths.items()
+    }
+    direct = document(
+        forwarding={"mode": "DirectReturn"}, ports=[{"name": "http", "port": 80, "targetPort": 80}], healthCheck=None
+    )
+    situation = moment(configured(direct), snapshot=replace(snapshot, paths=paths))
+    assert "neighbours" not in failing(seen(situation, Traffic(5, 500, 0, 0, 1)))
 
 
 def test_an_interface_that_does_not_exist_is_named() -> None:
