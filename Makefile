@@ -1,7 +1,7 @@
 # Every target is a thin line over scripts/ and .venv/bin; each stage prints its time.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-slow crds lock clean
+.PHONY: help setup demo lint test test-slow soak fuzz crds lock clean
 
 BIN := .venv/bin
 STAGE := scripts/stage.sh
@@ -32,6 +32,16 @@ test: lint ## Lint and all tests but the slow ones; those that need root only as
 
 test-slow: setup ## The slow tests: a transfer of 1 GB through three kills of the agent, and the like (root)
 	@$(STAGE) "slow tests" $(BIN)/pytest -m slow --timeout 900 --durations=10
+
+# How long each forwarding mode is under random changes, and how many frames the packet programs get.
+soak: export SLUICEGATE_SOAK_SECONDS ?= 180
+fuzz: export SLUICEGATE_FUZZ_FRAMES ?= 1000000
+
+soak: fuzz ## Minutes of random changes under load, and a million frames (root); SLUICEGATE_SOAK_SEED repeats one
+	@$(STAGE) soak $(BIN)/pytest tests/lab/test_lab_soak.py -p no:randomly
+
+fuzz: setup ## A million generated frames through the packet programs (root)
+	@$(STAGE) fuzz $(BIN)/pytest tests/dataplane/test_fuzz.py --timeout 0
 
 crds: setup ## Write deploy/crds/ anew from the models (a test fails when they differ)
 	@$(BIN)/sluicegate crds >deploy/crds/loadbalancers.sluicegate.io.yaml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,10 +22,10 @@ def build(tmp_path: Path) -> Iterator[Build]:
         pytest.skip("namespaces and programs in the kernel need root")
     with ExitStack() as stack:
 
-        def make(options: RigOptions) -> Stage:
+        def make(options: RigOptions, environment: Mapping[str, str]) -> Stage:
             built = stack.enter_context(rig(options))
-            agent = AgentProcess(built.balancer, tmp_path)
+            agent = AgentProcess(built.balancer, tmp_path, environment)
             stack.callback(agent.remove)
             return Stage(built, stack.enter_context(servers(built.backends)), agent)
 
-        yield make
+        yield Build(make)

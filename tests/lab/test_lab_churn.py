@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from sluicegate_agent.lab.rig import RigOptions
-from stage import MODES, Build, Mode, gather
+from stage import Build, Mode, each_mode, gather
 
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("FullNAT", "DNAT")
 def test_no_connection_breaks_and_no_request_fails_while_the_agent_is_killed_and_started_again(
     build: Build, mode: Mode
 ) -> None:
     stage = build(RigOptions(backends=3))
     stage.balance(mode=mode)
-    load = stage.load()
+    load = stage.load(mode=mode)
     total = gather(load, 150)
     for _ in range(3):
         stage.agent.kill()
@@ -29,12 +29,12 @@ def test_no_connection_breaks_and_no_request_fails_while_the_agent_is_killed_and
     assert set(total.by_backend()) == {host.name for host in stage.rig.backends}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("FullNAT")
 def test_no_connection_to_a_living_backend_breaks_while_others_leave_join_and_die(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=4))
     one, two, three, four = stage.rig.backends
     stage.balance(mode=mode)
-    load = stage.load()
+    load = stage.load(mode=mode)
     total = gather(load, 150)
     for hosts in ((one, three, four), (one, two, four), (one, two, three, four)):
         stage.configure(hosts, mode=mode)

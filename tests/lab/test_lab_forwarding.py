@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from sluicegate_agent.lab.namespace import Namespace
-from sluicegate_agent.lab.rig import CLIENT4, CLIENT6, VIP4, VIP6, RigOptions
-from stage import MODES, Build, Mode, Stage
+from sluicegate_agent.lab.rig import VIP4, VIP6, RigOptions
+from stage import MODES, NAT_MODES, Build, Mode, Stage, each_mode
 
 pytestmark = pytest.mark.lab
 
@@ -20,34 +19,29 @@ PROMPT_SECONDS = 8.0  # for that many requests, on a busy machine; one that wait
 def assert_all_backends_answer(stage: Stage, mode: Mode) -> None:
     """Every protocol and family reaches every backend, which sees the client as the mode promises."""
     names = {host.name for host in stage.rig.backends}
-    for vip, client in ((VIP4, CLIENT4), (VIP6, CLIENT6)):
+    for vip in (VIP4, VIP6):
+        client = str(stage.client_address(vip))
         for protocol in ("tcp", "udp"):
             started = time.monotonic()
-            answers = [answer.split(" ") for answer in stage.ask(protocol, vip, REQUESTS)]
+            answers = [answer.split(" ") for answer in stage.ask(protocol, vip, REQUESTS, mode=mode)]
             assert time.monotonic() - started < PROMPT_SECONDS, (protocol, vip)
             assert {answer[0] for answer in answers} == names, (protocol, vip, answers)
             seen = {answer[1] for answer in answers}
-            if mode == "DNAT":
-                assert seen == {str(client)}, (protocol, vip)
+            if mode == "FullNAT":
+                assert client not in seen, (protocol, vip)
             else:
-                assert str(client) not in seen, (protocol, vip)
+                assert seen == {client}, (protocol, vip)
 
 
-def modes_of_interfaces(stage: Stage) -> dict[str, str]:
-    status = stage.agent.status()
-    assert status is not None
-    return {interface.name: interface.mode for interface in status.interfaces}
-
-
-@pytest.mark.parametrize("mode", MODES)
+@each_mode(*MODES)
 def test_tcp_and_udp_reach_every_backend_over_both_families(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=3))
     stage.balance(mode=mode, udp=True)
     assert_all_backends_answer(stage, mode)
-    assert modes_of_interfaces(stage) == {"client": "xdp", "b1": "xdp", "b2": "xdp", "b3": "xdp"}
+    assert stage.modes_of_interfaces() == {"client": "xdp", "b1": "xdp", "b2": "xdp", "b3": "xdp"}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("FullNAT")
 def test_next_hops_that_take_no_redirected_frames_and_senders_that_leave_checksums_to_the_device_work(
     build: Build, mode: Mode
 ) -> None:
@@ -56,51 +50,53 @@ def test_next_hops_that_take_no_redirected_frames_and_senders_that_leave_checksu
     assert_all_backends_answer(stage, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("DNAT")
 def test_redirected_frames_may_come_from_senders_that_leave_checksums_to_the_device(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2, receivers_gro=True, tx_checksum=True))
     stage.balance(mode=mode, udp=True)
     assert_all_backends_answer(stage, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("FullNAT", of=NAT_MODES)
 def test_backends_behind_a_router_are_reached_through_it(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2, behind_router=True))
     stage.balance(mode=mode, udp=True)
     assert_all_backends_answer(stage, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode("FullNAT")
 def test_backends_on_interfaces_of_their_own_as_pods_are_get_no_xdp_program(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2, receivers_gro=False, tx_checksum=True))
     for host in stage.rig.backends:
         stage.rig.balancer.ip([f"route add {address} dev {host.port}" for address in (host.address4, host.address6)])
     stage.balance(mode=mode, udp=True)
     assert_all_backends_answer(stage, mode)
-    assert modes_of_interfaces(stage) == {"client": "xdp", "b1": "tc", "b2": "tc"}
+    assert stage.modes_of_interfaces() == {"client": "xdp", "b1": "tc", "b2": "tc"}
 
 
-def test_backends_on_the_interface_that_the_traffic_comes_in_by_work(build: Build) -> None:
+@each_mode("FullNAT", "DirectReturn")
+def test_backends_on_the_interface_that_the_traffic_comes_in_by_work(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2, shared_segment=True))
-    stage.balance(udp=True)
-    assert_all_backends_answer(stage, "FullNAT")
+    if mode == "DNAT":  # replies must come back through the balancer, though the client is on the backends' wire
+        for host in stage.rig.backends:
+            host.namespace.ip(
+                [f"route add {stage.rig.client4} via 10.76.0.1", f"route add {stage.rig.client6} via fd76::1"]
+            )
+    stage.balance(mode=mode, udp=True)
+    assert_all_backends_answer(stage, mode)
+    assert stage.modes_of_interfaces() == {"eth0": "xdp"}
 
 
-@pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
-@pytest.mark.parametrize("mode", MODES)
-def test_the_first_packet_to_a_neighbour_that_is_not_resolved_is_not_lost(
-    build: Build, mode: Mode, vip: IPv4Address | IPv6Address
-) -> None:
+@each_mode("FullNAT")
+def test_the_first_packet_to_a_neighbour_that_is_not_resolved_is_not_lost(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2))
     stage.balance(mode=mode, udp=True)
-    for _ in range(5):
-        forget_neighbours(stage.rig.balancer)
-        (answer,) = stage.ask("udp", vip)
-        assert answer.startswith("backend-")
-    for _ in range(5):
-        forget_neighbours(stage.rig.balancer)
-        (answer,) = stage.ask("tcp", vip)
-        assert answer.startswith("backend-")
+    for vip in (VIP4, VIP6):
+        for protocol in ("udp", "tcp"):
+            for _ in range(5):
+                forget_neighbours(stage.rig.balancer)
+                (answer,) = stage.ask(protocol, vip, mode=mode)
+                assert answer.startswith("backend-"), (protocol, vip)
     assert retransmitted_syns(stage.rig.client) == 0
 
 

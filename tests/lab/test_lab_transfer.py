@@ -1,15 +1,11 @@
-"""One long connection each way outlives several agents."""
+"""Large transfers, verified by their hashes: in every mode, and on connections that outlive several agents."""
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from sluicegate_agent.lab.processes import module
 from sluicegate_agent.lab.rig import VIP4, VIP6, RigOptions
-from sluicegate_agent.lab.wire import target
-from stage import Build
+from stage import MODES, Build, Mode, each_mode
 
 pytestmark = pytest.mark.lab
 
@@ -17,20 +13,34 @@ MEGABYTE = 1024 * 1024
 KILLS = 3
 
 
-@pytest.mark.parametrize(
-    "size",
-    [pytest.param(64 * MEGABYTE, id="64MB"), pytest.param(1024 * MEGABYTE, id="1GB", marks=pytest.mark.slow)],
-)
-def test_a_large_transfer_arrives_unchanged_through_three_kills_of_the_agent(build: Build, size: int) -> None:
+@each_mode(*MODES)
+def test_large_transfers_arrive_unchanged_both_ways_over_both_families(build: Build, mode: Mode) -> None:
     stage = build(RigOptions(backends=2))
-    stage.balance()
+    stage.balance(mode=mode)
+    transfers = [
+        stage.transfer(direction, vip, 32 * MEGABYTE, 1e9, mode=mode)
+        for vip in (VIP4, VIP6)
+        for direction in ("download", "upload")
+    ]
+    assert [transfer.communicate(timeout=100)[0] for transfer in transfers] == ["started\nok\n"] * len(transfers)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [
+        pytest.param("FullNAT", 64 * MEGABYTE, id="FullNAT-64MB"),
+        *(pytest.param(mode, 1024 * MEGABYTE, id=f"{mode}-1GB", marks=pytest.mark.slow) for mode in MODES),
+    ],
+)
+def test_a_large_transfer_arrives_unchanged_through_three_kills_of_the_agent(
+    build: Build, mode: Mode, size: int
+) -> None:
+    stage = build(RigOptions(backends=2))
+    stage.balance(mode=mode)
     # So slow that it is under way through all kills; then it is let go at full speed.
     transfers = [
-        stage.rig.client.spawn(
-            module("transfer", direction, target(vip, 80), "--bytes", size, "--rate", size / 120),
-            stdout=subprocess.PIPE,
-        )
-        for direction, vip in (("download", VIP4), ("upload", VIP6))
+        stage.transfer("download", VIP4, size, size / 120, mode=mode),
+        stage.transfer("upload", VIP6, size, size / 120, mode=mode),
     ]
     for transfer in transfers:
         assert transfer.stdout is not None
@@ -41,5 +51,4 @@ def test_a_large_transfer_arrives_unchanged_through_three_kills_of_the_agent(bui
         stage.agent.wait_ready(stage.rig.backends)
     for transfer in transfers:
         assert transfer.poll() is None, "the transfer was over before the agent's last start"
-    results = [transfer.communicate(timeout=500)[0] for transfer in transfers]
-    assert results == ["ok\n", "ok\n"]
+    assert [transfer.communicate(timeout=500)[0] for transfer in transfers] == ["ok\n", "ok\n"]

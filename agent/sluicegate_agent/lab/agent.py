@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,20 @@ import yaml
 from sluicegate_agent.cli.document import Backend, Status
 from sluicegate_agent.control.client import AgentUnreachableError, CommandFailedError, ask
 from sluicegate_agent.control.protocol import Request, socket_path
+from sluicegate_agent.lab.counters import METRICS_PORT, PacketCounts, packet_counts
 from sluicegate_agent.lab.namespace import DIE_WITH_PARENT, LabError, Namespace, run, stop
 from sluicegate_agent.lab.rig import VIP4, VIP6, BackendHost
 from sluicegate_agent.lab.server import HTTP_PORT, UDP_PORT
 
 # The maps are allocated in full: the lab's few thousand flows need no quarter of a million entries.
-_ENVIRONMENT = {"SLUICEGATE_FLOWS": "65536", "SLUICEGATE_NAT_ENTRIES": "65536", "SLUICEGATE_METRICS": "127.0.0.1:0"}
+_ENVIRONMENT = {
+    "SLUICEGATE_FLOWS": "65536",
+    "SLUICEGATE_NAT_ENTRIES": "65536",
+    "SLUICEGATE_METRICS": f"127.0.0.1:{METRICS_PORT}",
+}
+
+Mode = Literal["FullNAT", "DNAT", "DirectReturn"]
+MODES: tuple[Mode, ...] = ("FullNAT", "DNAT", "DirectReturn")
 
 _POLL_SECONDS = 0.1
 _START_SECONDS = 60.0
@@ -44,8 +52,9 @@ def programmed(status: Status) -> bool:
 class AgentProcess:
     """One agent with its configuration file and state; it may be killed and started again as often as one likes."""
 
-    def __init__(self, balancer: Namespace, directory: Path) -> None:
+    def __init__(self, balancer: Namespace, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._balancer = balancer
+        self._environment = {**_ENVIRONMENT, **(environment or {})}
         self._log = directory / "agent.log"
         self._process: subprocess.Popen[str] | None = None
         self.config = directory / "web.yaml"
@@ -72,7 +81,7 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
                 text=True,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**os.environ, **self._environment},
                 start_new_session=True,
             )
 
@@ -100,6 +109,10 @@ class AgentProcess:
         with suppress(AgentUnreachableError, CommandFailedError):
             return Status.model_validate(ask(socket_path(self._balancer.name), Request("status")))
         return None
+
+    def packets(self) -> PacketCounts:
+        """What its programs did with the packets they saw, since they were first loaded."""
+        return packet_counts(self._balancer)
 
     def wait_until(self, what: str, holds: Callable[[Status], bool], seconds: float = _START_SECONDS) -> float:
         """Wait until its status is as wanted and give the seconds that took.
@@ -154,15 +167,26 @@ def _command(netns: str, state: Path, *arguments: str) -> list[str]:
     return [str(executable), "run", *arguments, "--netns", netns, "--state-dir", str(state)]
 
 
+def service_port(protocol: Literal["TCP", "UDP"], mode: Mode) -> int:
+    """The port of the VIPs; direct return leaves it as it is, so there it is the servers' own."""
+    if mode == "DirectReturn":
+        return HTTP_PORT if protocol == "TCP" else UDP_PORT
+    return 80 if protocol == "TCP" else 7
+
+
 def load_balancer(
     hosts: Sequence[BackendHost],
     interface: str,
     *,
     protocol: Literal["TCP", "UDP"] = "TCP",
-    mode: Literal["FullNAT", "DNAT"] = "FullNAT",
+    mode: Mode = "FullNAT",
     name: str = "web",
+    changes: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """A LoadBalancer with both VIPs in front of these hosts' servers. TCP is checked every second; UDP is not."""
+    """A LoadBalancer with both VIPs in front of these hosts' servers. TCP is checked every second; UDP is not.
+
+    ``changes`` are fields of the spec to set otherwise, or with None to leave out.
+    """
     http = protocol == "TCP"
     spec: dict[str, object] = {
         "interfaces": [interface],
@@ -171,7 +195,7 @@ def load_balancer(
             {
                 "name": "http" if http else "echo",
                 "protocol": protocol,
-                "port": 80 if http else 7,
+                "port": service_port(protocol, mode),
                 "targetPort": HTTP_PORT if http else UDP_PORT,
             }
         ],
@@ -183,9 +207,10 @@ def load_balancer(
     }
     if http:
         spec["healthCheck"] = {"type": "TCP", "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 1, "fall": 2}
+    spec |= changes or {}
     return {
         "apiVersion": "sluicegate.io/v1alpha1",
         "kind": "LoadBalancer",
         "metadata": {"name": name, "namespace": "demo"},
-        "spec": spec,
+        "spec": {name: value for name, value in spec.items() if value is not None},
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+from sluicegate_agent.network.namespace import enter
 
 NETNS_DIRECTORY = Path("/run/netns")
 
@@ -64,6 +67,19 @@ class Namespace:
         """
         enter = ["nsenter", f"--net={NETNS_DIRECTORY / self.name}", "--"]
         return [*enter, *DIE_WITH_PARENT, *command]
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """The calling thread is in here for a while; a socket that it opens meanwhile stays in here for good."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter(self.name)
+            try:
+                yield
+            finally:
+                enter(f"/proc/self/fd/{home}")
+        finally:
+            os.close(home)
 
     def run(self, command: Sequence[str], *, stdin: str = "", seconds: float = 30.0) -> str:
         """Run a command in here; see :func:`run`."""

@@ -29,10 +29,11 @@ class BackendServer:
         self.host = host
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it listens."""
+    def start(self, *, health: server.Health = server.Health.OK, delay: float = 0.0) -> None:
+        """Start it and wait until it listens; ``delay`` goes before each answer, in seconds."""
+        ports = ("--http-port", server.HTTP_PORT, "--udp-port", server.UDP_PORT)
         self._process = self.host.namespace.spawn(
-            module("server", "--name", self.host.name, "--http-port", server.HTTP_PORT, "--udp-port", server.UDP_PORT),
+            module("server", "--name", self.host.name, *ports, "--health", health, "--delay", delay),
             stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None  # noqa: S101

@@ -4,7 +4,9 @@
 - ``GET /client``: the name and the address the connection came from.
 - ``GET /blob/N``: N bytes of :mod:`sluicegate_agent.lab.content`.
 - ``POST /digest``: the SHA-256 of the request's body, in hex.
-- UDP: the name, the sender's address and the payload, separated by spaces.
+- ``GET /healthz``: as ``--health`` says.
+- UDP: the name, the sender's address and the payload, separated by spaces; a payload that begins with ``=`` comes back
+  as it is. Answers come from the address that was asked, which may be a VIP on the loopback (direct return).
 
 Connections are closed after one answer unless the request asks for ``Connection: keep-alive``. ``ready`` is printed
 once all ports are open.
@@ -16,8 +18,10 @@ import argparse
 import asyncio
 import hashlib
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from enum import StrEnum
 from ipaddress import IPv6Address
 
 from sluicegate_agent.lab.content import BLOCK, blocks
@@ -26,13 +30,28 @@ HTTP_PORT = 8080
 UDP_PORT = 9000
 
 _BACKLOG = 1024
+_LARGEST_DATAGRAM = 65535
+_PACKET_INFO = struct.Struct("=16sI")  # struct in6_pktinfo: the local address and an interface, 0 for any
+_DRIP_SECONDS = 0.01
+
+
+class Health(StrEnum):
+    """What ``/healthz`` does: answer 200, answer 500, say nothing, or never end its header or its body."""
+
+    OK = "ok"
+    FAILING = "failing"
+    SILENT = "silent"
+    ENDLESS_HEADER = "endless-header"
+    ENDLESS_BODY = "endless-body"
 
 
 class Server:
-    """Answers the requests of one backend; ``name`` is in every answer."""
+    """Answers the requests of one backend; ``name`` is in every answer, which ``delay`` seconds go before."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, health: Health = Health.OK, delay: float = 0.0) -> None:
         self._name = name
+        self._health = health
+        self._delay = delay
 
     async def serve(self, http_port: int, udp_port: int) -> None:
         """Listen and answer until cancelled."""
@@ -42,8 +61,10 @@ class Server:
         server = await asyncio.start_server(self._connection, sock=listener, backlog=_BACKLOG)
         datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        datagrams.setblocking(False)
         datagrams.bind(("::", udp_port))
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Echo(self._name), sock=datagrams)
+        asyncio.get_running_loop().add_reader(datagrams, self._echo, datagrams)
         print("ready", flush=True)
         async with server:
             await server.serve_forever()
@@ -63,6 +84,10 @@ class Server:
         method, path, _ = head[0].split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         keep = headers.get("connection", "").lower() == "keep-alive"
+        if path == "/healthz":
+            await self._answer_health(writer)
+            return False
+        await asyncio.sleep(self._delay)
         if method == "GET" and path.startswith("/blob/"):
             size = int(path.removeprefix("/blob/"))
             writer.write(_head(size, keep=keep))
@@ -89,18 +114,41 @@ class Server:
             return f"{self._name} {_plain(writer.get_extra_info('peername')[0])}".encode()
         return self._name.encode()
 
+    async def _answer_health(self, writer: asyncio.StreamWriter) -> None:
+        match self._health:
+            case Health.OK:
+                writer.write(_head(0, keep=False))
+            case Health.FAILING:
+                writer.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+            case Health.SILENT:
+                pass
+            case Health.ENDLESS_HEADER:
+                writer.write(b"HTTP/1.1 200 OK\r\n")
+            case Health.ENDLESS_BODY:
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.drain()
+        while self._health not in {Health.OK, Health.FAILING}:
+            if self._health is not Health.SILENT:
+                writer.write(b"X-More: of the same\r\n")
+                await writer.drain()  # raises once the other side has gone
+            elif writer.transport.is_closing():
+                return
+            await asyncio.sleep(_DRIP_SECONDS)
 
-class _Echo(asyncio.DatagramProtocol):
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._transport is not None:
-            self._transport.sendto(f"{self._name} {_plain(addr[0])} ".encode() + data, addr)
+    def _echo(self, datagrams: socket.socket) -> None:
+        """Answer one datagram from the address that it was sent to."""
+        try:
+            data, controls, _, sender = datagrams.recvmsg(_LARGEST_DATAGRAM, socket.CMSG_SPACE(_PACKET_INFO.size))
+        except OSError:
+            return  # an ICMP error about an earlier answer
+        answer = data if data.startswith(b"=") else f"{self._name} {_plain(sender[0])} ".encode() + data
+        local = [
+            (level, kind, _PACKET_INFO.pack(_PACKET_INFO.unpack(value)[0], 0))
+            for level, kind, value in controls
+            if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
+        ]
+        with suppress(OSError):  # as when the way back is gone: the client will miss it
+            datagrams.sendmsg([answer], local, 0, sender)
 
 
 async def _digest(reader: asyncio.StreamReader, size: int) -> str:
@@ -131,9 +179,11 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--http-port", type=int, default=HTTP_PORT)
     parser.add_argument("--udp-port", type=int, default=UDP_PORT)
+    parser.add_argument("--health", type=Health, default=Health.OK)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer but those about health")
     options = parser.parse_args()
     with suppress(KeyboardInterrupt):
-        asyncio.run(Server(options.name).serve(options.http_port, options.udp_port))
+        asyncio.run(Server(options.name, options.health, options.delay).serve(options.http_port, options.udp_port))
 
 
 if __name__ == "__main__":
