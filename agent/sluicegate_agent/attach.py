@@ -2,8 +2,9 @@
 
 XDP is a BPF link, pinned as ``<ifindex>-xdp``. tc is a tcx link, pinned as ``<ifindex>-tc``, or on kernels before 6.6 a
 clsact filter, marked by ``<ifindex>-filter``. All stay when the agent ends, and a later agent replaces their programs
-atomically. tc comes first and goes last, because XDP leaves packets to it. Programs of others stay: they run before a
-tcx link of ours and after a filter of ours.
+atomically. tc comes first and goes last, because XDP leaves packets to it. Programs of others are never replaced or
+detached. Ours is put before theirs: it takes only what belongs to a VIP and leaves them the rest, while most of theirs
+end the chain with the packets that they let pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sluicegate_agent.datapath.model import InterfaceIndex
+from sluicegate_agent.kernel import clsact, foreign
 from sluicegate_agent.kernel.filters import SUFFIX, MarkedFilter
 from sluicegate_agent.kernel.ingress import ClsactIngress, Ingress, TcxIngress, detach_pinned, link_is_here
 from sluicegate_agent.kernel.libbpf import XDP_NATIVE, AttachType, KernelError, Link, Program
@@ -33,8 +35,6 @@ _ENTRIES = {Hook.XDP: "xdp_main", Hook.TC: "tc_ingress"}
 _PIN = re.compile(r"(\d+)-(xdp|tc|filter|qdisc)")
 _NOT_YET = "XDP has not been tried since the agent started"
 _XDP_REFUSALS = {
-    errno.EBUSY: "another XDP program is attached",
-    errno.EEXIST: "another XDP program is attached in generic mode",
     errno.EOPNOTSUPP: "its driver has no native XDP",
     errno.ERANGE: "its MTU, or its peer's, is too large for XDP in this driver",
     errno.ENOSPC: "it has too few receive queues for its peer",
@@ -51,7 +51,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """An interface in use. ``reason`` says why it is tc alone, empty in mode xdp; ``program`` meets packets first."""
+    """An interface in use; ``program`` meets packets first.
+
+    ``reason`` says why it is tc alone, and in which order ours and the tc programs of others run: it is empty in mode
+    xdp with nobody else there.
+    """
 
     ifindex: InterfaceIndex
     name: str
@@ -198,10 +202,10 @@ class Attachments:
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 raise InterfaceGoneError(f"there is no interface {name} (index {ifindex}) here") from error
-            if error.errno == errno.EEXIST:
+            if blocking := [row for row in clsact.filters(ifindex) if row.priority == clsact.PRIORITY]:
                 raise AttachError(
-                    f"another program's tc filter has our priority and handle on {name}: `tc filter show dev {name} "
-                    "ingress` lists it; give it another priority"
+                    f"priority {clsact.PRIORITY} of the tc filters of {name} is taken ({blocking[0].kind} "
+                    f"{blocking[0].name or 'filter'}): `tc filter show dev {name} ingress` lists it; give it another"
                 ) from error
             raise
 
@@ -213,6 +217,9 @@ class Attachments:
         except KernelError as error:
             if error.errno == errno.EPERM:
                 raise
+            if error.errno in {errno.EBUSY, errno.EEXIST}:  # in the driver; in generic mode
+                other = foreign.xdp_program(ifindex) or "it ended just now"
+                return None, f"another XDP program is attached and left alone: {other}"
             return None, _XDP_REFUSALS.get(error.errno, f"XDP is refused: {os.strerror(error.errno)}")
         try:
             link.pin(path)
@@ -230,7 +237,9 @@ class Attachments:
 
     def _describe(self, ifindex: InterfaceIndex, held: _Held) -> Attached:
         mode = Mode.TC if held.xdp is None else Mode.XDP
-        return Attached(ifindex, held.name, mode, held.reason, _ENTRIES[Hook(mode)])
+        order = foreign.tc_order(ifindex, held.tc.program_id())
+        reason = "; ".join(part for part in (held.reason, order) if part)
+        return Attached(ifindex, held.name, mode, reason, _ENTRIES[Hook(mode)])
 
 
 def _open_programs(manifest: Manifest) -> dict[Hook, Program]:

@@ -97,7 +97,10 @@ def test_a_driver_without_native_xdp_means_tc_with_a_reason(attachments: Attachm
 def test_a_foreign_xdp_program_is_left_alone(attachments: Attachments, veth: InterfaceIndex, sets: Sets) -> None:
     with Program.open(sets.later.programs["xdp_main"].path) as foreign, Link.create(foreign, veth, AttachType.XDP):
         attached = attachments.attach(veth, "sgt0", want_xdp=True)
-        assert (attached.mode, attached.reason) == (Mode.TC, "another XDP program is attached")
+        assert (attached.mode, attached.reason) == (
+            Mode.TC,
+            f"another XDP program is attached and left alone: xdp_main (id {foreign.info.id}) in the driver",
+        )
         assert running(veth)[0] == {foreign.info.id}
     assert attachments.attach(veth, "sgt0", want_xdp=True).mode is Mode.XDP
 

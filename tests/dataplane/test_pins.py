@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 from kernel_rig import Sets, add_veth, inside, namespace, netns, pins, sets
 from sluicegate_agent.attach import Attachments
 from sluicegate_agent.datapath.model import InterfaceIndex
-from sluicegate_agent.kernel import bpffs
+from sluicegate_agent.kernel import bpffs, clsact
 from sluicegate_agent.kernel.libbpf import AttachType, BpfMap, MapType, programs_at
+from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.loader.manifest import FORMAT
 from sluicegate_agent.pins import AgentRunningError, Identity, Pins, _open_locked
 
 pytestmark = pytest.mark.kernel
@@ -103,14 +106,15 @@ def test_the_pins_of_a_killed_agent_are_kept(pins: Pins) -> None:
             assert rows.lookup(bytes(4)) == b"kept"
 
 
+@pytest.mark.parametrize("use_tcx", [True, False], ids=["tcx", "clsact"])
 def test_pins_of_another_namespace_are_discarded_and_its_interface_set_free(
-    pins: Pins, sets: Sets, caplog: pytest.LogCaptureFixture
+    pins: Pins, sets: Sets, caplog: pytest.LogCaptureFixture, use_tcx: bool
 ) -> None:
     with namespace() as first, namespace() as second:
         with inside(first):
             ifindex = add_veth("sgt0")
             pins.prepare()
-            attachments = Attachments(pins, sets.now)
+            attachments = Attachments(pins, sets.now, use_tcx=use_tcx)
             attachments.attach(InterfaceIndex(ifindex), "sgt0", want_xdp=False)
             attachments.close()
         with inside(second), caplog.at_level("WARNING"):
@@ -118,7 +122,18 @@ def test_pins_of_another_namespace_are_discarded_and_its_interface_set_free(
             assert list(pins.links.iterdir()) == []
             assert "another network namespace" in caplog.text
         with inside(first):
-            assert programs_at(ifindex, AttachType.TCX_INGRESS) == ()
+            assert (programs_at(ifindex, AttachType.TCX_INGRESS), clsact.filters(ifindex)) == ((), ())
+
+
+def test_pins_of_a_newer_version_are_refused_and_left_as_they_are(pins: Pins) -> None:
+    pins.prepare()
+    path = keep_a_map(pins)
+    pins.manifest_path.write_text(json.dumps({"format": FORMAT + 1}))
+    with pytest.raises(LoaderError, match=rf"newer version \(format {FORMAT + 1}; this one knows {FORMAT}\)"):
+        pins.prepare()
+    assert path.exists()
+    assert pins.manifest_path.exists()
+    assert pins.teardown()
 
 
 def test_pins_from_before_a_reboot_are_discarded(pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,11 +224,27 @@ def test_teardown_detaches_and_removes_everything_and_may_be_repeated(netns: str
     attachments.close()
 
 
-def test_teardown_works_when_the_namespace_is_gone(pins: Pins, sets: Sets) -> None:
+def test_teardown_finds_a_filter_in_whichever_namespace_it_is(pins: Pins, sets: Sets) -> None:
+    with namespace() as name, namespace():
+        with inside(name):
+            ifindex = add_veth("sgt0")
+            pins.prepare()
+            attachments = Attachments(pins, sets.now, use_tcx=False)
+            attachments.attach(InterfaceIndex(ifindex), "sgt0", want_xdp=True)
+            attachments.close()
+        here = Identity.current()
+        assert pins.teardown()
+        assert Identity.current() == here
+        with inside(name):
+            assert (programs_at(ifindex, AttachType.XDP), clsact.filters(ifindex)) == ((), ())
+
+
+@pytest.mark.parametrize("use_tcx", [True, False], ids=["tcx", "clsact"])
+def test_teardown_works_when_the_namespace_is_gone(pins: Pins, sets: Sets, use_tcx: bool) -> None:
     with namespace() as name, inside(name):
         ifindex = add_veth("sgt0")
         pins.prepare()
-        attachments = Attachments(pins, sets.now)
+        attachments = Attachments(pins, sets.now, use_tcx=use_tcx)
         attachments.attach(InterfaceIndex(ifindex), "sgt0", want_xdp=True)
         attachments.close()
     assert pins.teardown()

@@ -21,7 +21,7 @@ def check(
     from sluicegate_agent.network.namespace import NamespaceError, enter  # noqa: PLC0415
     from sluicegate_agent.preflight.check import Level, preflight, worst  # noqa: PLC0415
     from sluicegate_agent.preflight.machine import gather  # noqa: PLC0415
-    from sluicegate_agent.preflight.probes import interfaces, map_can_be_made, tcx_is_known  # noqa: PLC0415
+    from sluicegate_agent.preflight.probes import ask_kernel, interfaces  # noqa: PLC0415
     from sluicegate_agent.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
@@ -30,7 +30,7 @@ def check(
             enter(settings.netns)
     except (SettingsError, NamespaceError) as error:
         fail(str(error), code=ExitCode.USAGE)
-    rows = preflight(gather(), map_can_be_made(), tcx_is_known(), settings.nat_ports, interfaces())
+    rows = preflight(gather(), ask_kernel(), settings.nat_ports, interfaces())
     passed = worst(rows) is not Level.FAIL
     if output is OutputFormat.TABLE:
         from rich.markup import escape  # noqa: PLC0415

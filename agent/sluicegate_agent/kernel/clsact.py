@@ -75,6 +75,11 @@ class Filter:
         """Whether it is where ours would be."""
         return (self.kind, self.priority, self.handle) == (_KIND, PRIORITY, HANDLE)
 
+    @property
+    def runs(self) -> bool:
+        """Whether packets meet it: the hash tables that u32 lists beside its filters are none."""
+        return self.kind != "u32" or bool(self.handle & 0xFFF)
+
 
 def filters(ifindex: int, side: Side = Side.INGRESS) -> tuple[Filter, ...]:
     """Filters in the order in which they run; none when there is no such interface here. Raises KernelError."""

@@ -50,12 +50,13 @@ class MarkedFilter:
         return self.is_here() and clsact.replace_filter(self._ifindex, program, self._name)
 
     def is_here(self) -> bool:
-        """Whether the interface has the filter. Raises KernelError."""
-        return any(self.is_ours(row) for row in clsact.filters(self._ifindex))
+        """Whether the interface has this very filter, and not another's at the same place. Raises KernelError."""
+        return self.program_id() != 0
 
-    def is_ours(self, row: clsact.Filter) -> bool:
-        """Whether it is this very filter, and not another's at the same place."""
-        return row.at_our_place and row.name == self._name
+    def program_id(self) -> int:
+        """Id of the filter's program, 0 when there is no filter. Raises KernelError."""
+        rows = clsact.filters(self._ifindex)
+        return next((row.program_id for row in rows if row.at_our_place and row.name == self._name), 0)
 
     def remove(self) -> None:
         """Remove the filter, and the qdisc when it is ours and nobody else uses it; nothing left is fine."""

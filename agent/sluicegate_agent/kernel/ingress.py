@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sluicegate_agent.kernel.filters import SUFFIX, MarkedFilter
-from sluicegate_agent.kernel.libbpf import AttachType, KernelError, Link, Program, programs_at
+from sluicegate_agent.kernel.libbpf import TCX_FIRST, AttachType, KernelError, Link, Program, programs_at
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +18,10 @@ class Ingress(Protocol):
 
     def update(self, program: Program) -> None:
         """Replace the program atomically; KernelError with ENOLINK when it is not on its interface any more."""
+        ...
+
+    def program_id(self) -> int:
+        """Id of the program that runs there, 0 when none does."""
         ...
 
     def is_here(self) -> bool:
@@ -43,8 +47,8 @@ class TcxIngress:
 
     @classmethod
     def attach(cls, program: Program, path: Path, ifindex: int) -> TcxIngress:
-        """Attach behind the programs that are there, and pin. KernelError with EINVAL where there is no tcx."""
-        link = Link.create(program, ifindex, AttachType.TCX_INGRESS)
+        """Attach before the programs that are there, and pin. KernelError with EINVAL where there is no tcx."""
+        link = Link.create(program, ifindex, AttachType.TCX_INGRESS, TCX_FIRST)
         try:
             link.pin(path)
         except BaseException:
@@ -55,6 +59,10 @@ class TcxIngress:
     def update(self, program: Program) -> None:
         """Move the link to the program."""
         self._link.update(program)
+
+    def program_id(self) -> int:
+        """As the link says."""
+        return self._link.info.prog_id
 
     def is_here(self) -> bool:
         """A link that was moved away with its interface keeps its index: only the interface itself can tell."""
@@ -86,6 +94,10 @@ class ClsactIngress:
         """Replace the filter's program."""
         if not MarkedFilter(self._mark).replace(program):
             raise KernelError("replace the program of a tc filter that is gone", errno.ENOLINK)
+
+    def program_id(self) -> int:
+        """As the filter says."""
+        return MarkedFilter(self._mark).program_id()
 
     def is_here(self) -> bool:
         """Whether the interface has the filter."""

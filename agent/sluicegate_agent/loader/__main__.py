@@ -21,7 +21,7 @@ def main() -> int:
     request = LoadRequest.from_json(sys.stdin.read())
     try:
         check_headers()
-        text, code = install(request, lambda line: print(line, file=sys.stderr, flush=True)).to_json(), 0
+        text, code = install(request, _say).to_json(), 0
     except LoaderError as error:
         text, code = json.dumps({"message": error.message, "remedy": error.remedy}), 1
     except KernelError as error:
@@ -32,6 +32,10 @@ def main() -> int:
     with open(answer, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor, no path
         stream.write(text)
     return code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -54,21 +54,21 @@ _TYPES = {Hook.XDP: ProgramType.XDP, Hook.TC: ProgramType.SCHED_CLS}
 
 @dataclass(slots=True)
 class _Build:
-    """A set, or one unit of it, in the making; ``said`` is for the reader of the loader's progress.
+    """A set, or one unit of it, in the making.
 
     Program arrays empty themselves when their last user goes: they are pinned with the set.
     """
 
     request: LoadRequest
     directory: Path
+    progress: Callable[[str], None]
     maps: dict[str, MapLayout] = field(default_factory=dict)
     programs: dict[str, ProgramInfo] = field(default_factory=dict)
     arrays: dict[str, Path] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
 
 
 def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
-    """Compile, load and pin the whole set; ``progress`` gets one line per program.
+    """Compile, load and pin the whole set; ``progress``, a module's function, gets one line per program.
 
     Raises LoaderError and KernelError.
     """
@@ -79,13 +79,11 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
         remove_tree(leftover)
     digest = sources.set_digest(request)
     final = _free_name(programs, short(digest))
-    build = _Build(request, final.with_name(final.name + TEMPORARY))
+    build = _Build(request, final.with_name(final.name + TEMPORARY), progress)
     build.directory.mkdir()
     progress(f"compiling {' and '.join(unit.file for unit in request.units)}")
     try:
-        for unit, part in zip(request.units, _install_units(request, build.directory), strict=True):
-            for line in part.said:
-                progress(line)
+        for unit, part in zip(request.units, _install_units(build), strict=True):
             _merge(build, part, unit)
         build.directory.rename(final)
     except BaseException:
@@ -103,15 +101,17 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
     )
 
 
-def _install_units(request: LoadRequest, directory: Path) -> list[_Build]:
+def _install_units(build: _Build) -> list[_Build]:
     """All units, each in a process of its own where there are CPUs for them: a compiler is busy for seconds."""
-    processes = min(len(request.units), len(os.sched_getaffinity(0)))
+    units = build.request.units
+    install_unit = partial(_install_unit, request=build.request, directory=build.directory, progress=build.progress)
+    processes = min(len(units), len(os.sched_getaffinity(0)))
     if processes < 2:
-        return [_install_unit(unit, request, directory) for unit in request.units]
+        return [install_unit(unit) for unit in units]
     # Forked, for nothing has been started yet that a fork could cut in two.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
         try:
-            return list(pool.map(partial(_install_unit, request=request, directory=directory), request.units))
+            return list(pool.map(install_unit, units))
         except BrokenProcessPool as error:
             raise LoaderError(
                 "a compiler was killed, perhaps for want of memory", "it takes 170 MB per CPU, on two CPUs at most"
@@ -141,12 +141,12 @@ def _free_name(programs: Path, name: str) -> Path:
     return programs / next(candidate for candidate in names if candidate not in taken)
 
 
-def _install_unit(unit: Unit, request: LoadRequest, directory: Path) -> _Build:
-    build = _Build(request, directory)
+def _install_unit(unit: Unit, request: LoadRequest, directory: Path, progress: Callable[[str], None]) -> _Build:
+    build = _Build(request, directory, progress)
     text = sources.join(request.sources, unit.file)
     started = time.monotonic()
     with CompiledUnit(text, request.defines) as compiled:
-        build.said.append(f"{unit.file}: compiled in {time.monotonic() - started:.2f} s")
+        build.progress(f"{unit.file}: compiled in {time.monotonic() - started:.2f} s")
         functions = compiled.functions()
         _check_functions(unit, functions)
         open_maps, array = _install_maps(compiled.maps(), sources.inner_templates(text), unit, build)
@@ -239,7 +239,7 @@ def relocate(instructions: bytes, descriptors: dict[int, int]) -> bytes:
 
 def _load(hook: Hook, name: str, instructions: bytes, license_name: str, build: _Build) -> Program:
     started = time.monotonic()
-    program = _load_for(hook, name, instructions, license_name, build.said.append)
+    program = _load_for(hook, name, instructions, license_name, build.progress)
     elapsed = (time.monotonic() - started) * 1000
     path = build.directory / name
     program.pin(path)
@@ -254,7 +254,7 @@ def _load(hook: Hook, name: str, instructions: bytes, license_name: str, build: 
         verified_instructions=info.verified_insns,
         load_ms=round(elapsed, 1),
     )
-    build.said.append(f"{name}: {row}")
+    build.progress(f"{name}: {row}")
     return program
 
 

@@ -44,8 +44,20 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Probes:
+    """Whether the kernel makes maps, has tcx links, and gives XDP programs frames in several buffers."""
+
+    bpf: Probe = Probe()
+    tcx: Probe = Probe()
+    fragments: Probe = Probe()
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceFacts:
-    """An interface as the preflight shows it. ``kind`` is rtnetlink's, empty for hardware."""
+    """An interface as the preflight shows it. ``kind`` is rtnetlink's, empty for hardware.
+
+    ``programs`` are those that packets meet when they enter, ours or others', in words.
+    """
 
     name: str
     driver: str | None
@@ -54,17 +66,19 @@ class InterfaceFacts:
     up: bool
     takes_redirect: bool
     default_route: bool
+    programs: tuple[str, ...] = ()
 
 
 def preflight(
-    facts: Facts, bpf: Probe, tcx: Probe, nat_ports: PortRange, interfaces: Sequence[InterfaceFacts]
+    facts: Facts, probes: Probes, nat_ports: PortRange, interfaces: Sequence[InterfaceFacts]
 ) -> tuple[Row, ...]:
     """All rows, in the order in which they should be mended."""
     return (
         _privileges(facts),
         _kernel(facts),
-        _bpf(bpf),
-        _tcx(tcx),
+        _bpf(probes.bpf),
+        _tcx(probes.tcx),
+        _fragments(probes.fragments),
         _bpffs(facts),
         _libbpf(facts),
         _bcc(facts),
@@ -122,6 +136,17 @@ def _tcx(probe: Probe) -> Row:
         return Row("tcx", Level.OK, "the kernel knows tcx links")
     return Row(
         "tcx", Level.OK, f"no tcx links ({probe.error}): tc programs go in as clsact filters, as before Linux 6.6"
+    )
+
+
+def _fragments(probe: Probe) -> Row:
+    if probe.error is None:
+        return Row("xdp-frags", Level.OK, "XDP takes frames in several buffers, so jumbo frames")
+    return Row(
+        "xdp-frags",
+        Level.WARN,
+        f"XDP takes no frames in several buffers ({probe.error}): interfaces with jumbo frames use tc",
+        "needs Linux 5.18",
     )
 
 
@@ -208,6 +233,7 @@ def _interface(interface: InterfaceFacts) -> Row:
         f"{interface.name}: driver {interface.driver or 'unknown'} ({kind}), MTU {interface.mtu}, "
         f"{'takes' if interface.takes_redirect else 'takes no'} redirected frames"
         f"{', default route' if interface.default_route else ''}"
+        f"{'; programs on it: ' + ', '.join(interface.programs) if interface.programs else ''}"
     )
     if not interface.up:
         return Row(identity, Level.WARN, f"{text}, down", f"ip link set {interface.name} up")

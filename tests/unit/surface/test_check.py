@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate_agent.preflight.check import InterfaceFacts, Level, Probe, Row, nat_port_row, preflight, worst
+from sluicegate_agent.preflight.check import InterfaceFacts, Level, Probe, Probes, Row, nat_port_row, preflight, worst
 from sluicegate_agent.preflight.machine import Facts, gather
 from sluicegate_agent.settings import PortRange
 
@@ -25,8 +25,11 @@ ETH0 = InterfaceFacts("eth0", "virtio_net", "", 1500, up=True, takes_redirect=Tr
 PORTS = PortRange(1024, 29999)
 
 
-def rows(facts: Facts = GOOD, bpf: Probe = Probe(), tcx: Probe = Probe(), *cards: InterfaceFacts) -> dict[str, Row]:  # noqa: B008
-    return {row.id: row for row in preflight(facts, bpf, tcx, PORTS, cards or (ETH0,))}
+WORKS = Probes()
+
+
+def rows(facts: Facts = GOOD, probes: Probes = WORKS, *cards: InterfaceFacts) -> dict[str, Row]:
+    return {row.id: row for row in preflight(facts, probes, PORTS, cards or (ETH0,))}
 
 
 def test_a_machine_with_everything_passes_every_row() -> None:
@@ -63,7 +66,7 @@ def test_what_is_missing_has_its_level_and_its_remedy(
 
 
 def test_what_the_kernel_refuses_is_told_in_its_own_words() -> None:
-    found = rows(GOOD, Probe("Operation not permitted"), Probe("Invalid argument"))
+    found = rows(GOOD, Probes(Probe("Operation not permitted"), Probe("Invalid argument")))
     assert (found["bpf"].level, found["tcx"].level) == (Level.FAIL, Level.OK)
     assert "Operation not permitted" in found["bpf"].message
     assert "Invalid argument" in found["tcx"].message
@@ -89,12 +92,25 @@ def test_nat_ports_must_be_clear_of_local_ports(local: tuple[int, int] | None, l
 def test_interfaces_are_described_and_those_that_are_down_or_too_narrow_warned_of() -> None:
     veth = InterfaceFacts("pod0", None, "veth", 1500, up=False, takes_redirect=False, default_route=False)
     narrow = replace(ETH0, name="eth1", mtu=1000)
-    found = rows(GOOD, Probe(), Probe(), ETH0, veth, narrow)
+    found = rows(GOOD, WORKS, ETH0, veth, narrow)
     assert found["interface-eth0"].message == (
         "eth0: driver virtio_net (hardware), MTU 1500, takes redirected frames, default route"
     )
     assert (found["interface-pod0"].level, found["interface-pod0"].remedy) == (Level.WARN, "ip link set pod0 up")
     assert found["interface-eth1"].level is Level.WARN
+
+
+def test_a_kernel_without_multi_buffer_xdp_is_warned_of() -> None:
+    row = rows(GOOD, Probes(fragments=Probe("Invalid argument")))["xdp-frags"]
+    assert (row.level, row.remedy) == (Level.WARN, "needs Linux 5.18")
+    assert "interfaces with jumbo frames use tc" in row.message
+
+
+def test_programs_on_an_interface_are_named() -> None:
+    card = replace(ETH0, programs=("XDP theirs (id 3) in the driver", "tc a u32 filter"))
+    row = rows(GOOD, WORKS, card)["interface-eth0"]
+    assert row.level is Level.OK
+    assert row.message.endswith("; programs on it: XDP theirs (id 3) in the driver, tc a u32 filter")
 
 
 def test_the_facts_of_this_machine_can_be_read_by_anybody() -> None:
