@@ -9,6 +9,7 @@
 #include "flow.h"
 #include "fragment.h"
 #include "hop.h"
+#include "measure.h"
 #include "parse.h"
 
 ALWAYS_INLINE u32 vip_lookup(const struct packet *p, u8 protocol, u16 port)
@@ -91,7 +92,7 @@ ALWAYS_INLINE int forward_request(context *ctx, struct packet *p, u32 frontend_i
  * visits the nat entry, which holds the truth. False when the flow is not ours any more.
  */
 ALWAYS_INLINE bool nat_visit(struct flow *flow, const struct client *c, const struct backend *backend, u64 bits,
-                             bool opening, u32 now, u32 idle_timeout, const struct settings *settings)
+                             bool opening, bool request, u32 now, u32 idle_timeout, const struct settings *settings)
 {
     struct translation t;
     translation_of(backend, flow->source, flow->nat_port, &t);
@@ -105,6 +106,10 @@ ALWAYS_INLINE bool nat_visit(struct flow *flow, const struct client *c, const st
         bits |= FLOW_ESTABLISHED;
     if (bits & ~nat->state)
         state_add(&nat->state, bits, nat->backend, backend->service, nat->epoch);
+    if (opening)
+        observe_repeated_syn(&nat->state, nat->backend);
+    if (request)
+        observe_request(&nat->state, &nat->timer, nat->backend);
     nat->last_seen = now;
     flow->state = nat->state;
     flow->synced = now;
@@ -137,11 +142,15 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
 
     u32 now = bpf_jiffies64();
     u64 bits = state_from_flags(p, FLOW_CLIENT_FIN);
+    bool request = is_request(p, flow->request_ack);
+    if (request)
+        flow->request_ack = bpf_ntohl(p->acknowledged);
 #if WITH_FULL_NAT
     if (frontend->mode == MODE_FULL_NAT) {
         bool unsettled = p->protocol == IPPROTO_TCP && !(flow->state & FLOW_ESTABLISHED);
-        if (unsettled || opening || (bits & ~flow->state) || now - flow->synced >= settings->sync_interval) {
-            if (!nat_visit(flow, &client, backend, bits, opening, now, frontend->idle_timeout, settings))
+        if (unsettled || opening || request || (bits & ~flow->state) ||
+            now - flow->synced >= settings->sync_interval) {
+            if (!nat_visit(flow, &client, backend, bits, opening, request, now, frontend->idle_timeout, settings))
                 return GO_OPEN;
         }
         if (flow->last_seen != now)
@@ -159,8 +168,13 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
             bits |= FLOW_ESTABLISHED;
         if (bits & FLOW_CLIENT_FIN)
             bits |= FLOW_BACKEND_FIN;
-    } else if (!opening && (flow->state & FLOW_ANSWERED)) {
-        bits |= FLOW_ESTABLISHED;
+    } else {
+        if (!opening && (flow->state & FLOW_ANSWERED))
+            bits |= FLOW_ESTABLISHED;
+        if (opening)
+            observe_repeated_syn(&flow->state, backend_id);
+        if (request)
+            observe_request(&flow->state, &flow->timer, backend_id);
     }
     if (bits & ~flow->state)
         state_add(&flow->state, bits, backend_id, frontend->service, flow->epoch);
@@ -222,9 +236,7 @@ ALWAYS_INLINE int handle_nat_reply(context *ctx, struct packet *p, const struct 
         state_is_expired(nat->state, nat->last_seen, now, p->protocol, frontend->idle_timeout, settings))
         return REASON_NO_TRANSLATION;
     u32 backend_id = present_backend(nat->backend, nat->backend_generation);
-    u64 bits = FLOW_ANSWERED | state_from_flags(p, FLOW_BACKEND_FIN);
-    if (bits & ~nat->state)
-        state_add(&nat->state, bits, backend_id, frontend->service, nat->epoch);
+    observe_reply(p, &nat->state, &nat->timer, backend_id, frontend->service, nat->epoch);
     if (nat->last_seen != now)
         nat->last_seen = now;
     return forward_reply(ctx, p, frontend_id, frontend, backend_id, nat->client, nat->client_port, &nat->client_hop,
@@ -289,9 +301,7 @@ ALWAYS_INLINE int handle_dnat_reply(context *ctx, struct packet *p, const struct
         state_is_expired(flow->state, flow->last_seen, now, p->protocol, frontend->idle_timeout, settings))
         return REASON_NO_TRANSLATION;
     u32 backend_id = flow->backend;
-    u64 bits = FLOW_ANSWERED | state_from_flags(p, FLOW_BACKEND_FIN);
-    if (bits & ~flow->state)
-        state_add(&flow->state, bits, backend_id, frontend->service, flow->epoch);
+    observe_reply(p, &flow->state, &flow->timer, backend_id, frontend->service, flow->epoch);
     if (flow->last_seen != now)
         flow->last_seen = now;
     return forward_reply(ctx, p, frontend_id, frontend, backend_id, p->destination, p->destination_port,

@@ -159,21 +159,26 @@ ALWAYS_INLINE void half_open_leave(u32 service, u32 epoch)
 }
 
 /*
- * Add bits to a flow's state. `backend_load.closed` counts a flow once, at the first FIN or RST of either side: the
- * result of the atomic tells which CPU was first.
+ * Add bits to a flow's state; returns the state before. `backend_load.closed` counts a flow once, at the first FIN or
+ * RST of either side: the result of the atomic tells which CPU was first.
  */
-ALWAYS_INLINE void state_add(u64 *state, u64 bits, u32 backend, u32 service, u32 epoch)
+ALWAYS_INLINE u64 state_add(u64 *state, u64 bits, u32 backend, u32 service, u32 epoch)
 {
     if (bits & FLOW_CLOSING)
         bits |= FLOW_COUNTED_CLOSED;
     u64 before = __sync_fetch_and_or(state, bits);
-    if ((bits & FLOW_COUNTED_CLOSED) && !(before & FLOW_COUNTED_CLOSED)) {
+    if (bits & FLOW_CLOSING) {
         struct backend_load *load = backend_load.lookup(&backend);
-        if (load)
+        if (load && !(before & FLOW_COUNTED_CLOSED))
             __sync_fetch_and_add(&load->closed, 1);
+        /* The client may close its side and wait; whoever resets or the backend's close leave a request unanswered. */
+        if (load && (before & FLOW_WAITING) && (bits & (FLOW_RESET | FLOW_BACKEND_FIN)) &&
+            (__sync_fetch_and_and(state, ~(u64)FLOW_WAITING) & FLOW_WAITING))
+            __sync_fetch_and_add(&load->abandoned, 1);
     }
     if ((bits & FLOW_SETTLED) && !(before & FLOW_SETTLED))
         half_open_leave(service, epoch);
+    return before;
 }
 
 ALWAYS_INLINE struct settings *get_settings(void)

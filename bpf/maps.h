@@ -114,4 +114,7 @@ BPF_TABLE("percpu_array", u32, struct traffic, backend_traffic, BACKENDS);
 /* programs -> agent and programs. Backend id. */
 BPF_TABLE("array", u32, struct backend_load, backend_load, BACKENDS);
 
+/* programs -> agent. Backend id. */
+BPF_TABLE("array", u32, struct backend_latency, backend_latency, BACKENDS);
+
 #endif

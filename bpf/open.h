@@ -25,11 +25,11 @@ ALWAYS_INLINE bool take_over(struct nat *owner, const struct translation *t, str
         return false;
     if (nat_replace(t, nat))
         return false;
-    if (!(state & FLOW_COUNTED_CLOSED)) {
-        struct backend_load *load = backend_load.lookup(&backend);
-        if (load)
-            __sync_fetch_and_add(&load->closed, 1);
-    }
+    struct backend_load *load = backend_load.lookup(&backend);
+    if (load && !(state & FLOW_COUNTED_CLOSED))
+        __sync_fetch_and_add(&load->closed, 1);
+    if (load && (state & FLOW_WAITING))
+        __sync_fetch_and_add(&load->abandoned, 1);
     return true;
 }
 
@@ -49,6 +49,8 @@ ALWAYS_INLINE u16 claim_port(const struct opening *o, const struct backend *back
                         .last_seen = o->now,
                         .epoch = o->epoch};
     copy_address(nat->client, o->client.address);
+    if (may_open && protocol == IPPROTO_TCP)
+        nat->state = timed_state(o->hash, &nat->timer);
     u16 resting = 0;
 
     for (u32 i = 0; i < NAT_CANDIDATES; i++) {
@@ -151,8 +153,9 @@ ALWAYS_INLINE bool dnat_clashes(const struct opening *o, const struct packet *p,
 #endif
 
 #if WITH_DNAT || WITH_DIRECT_RETURN
-/* Modes that leave the client's address alone have one entry per flow; `state` is what is known of it already. */
-ALWAYS_INLINE int put_flow(const struct opening *o, const struct backend *backend, u64 state)
+/* Modes that leave the client's address alone have one entry per flow; `state` is what is known of it already. `times`:
+ * its times may be taken, because its replies come through here and its first packet was seen. */
+ALWAYS_INLINE int put_flow(const struct opening *o, const struct backend *backend, u64 state, bool times)
 {
     struct scratch *scratch = ctx_scratch();
     if (!scratch)
@@ -163,6 +166,8 @@ ALWAYS_INLINE int put_flow(const struct opening *o, const struct backend *backen
                                   .last_seen = o->now,
                                   .synced = o->now,
                                   .epoch = o->epoch};
+    if (times)
+        scratch->flow.state |= timed_state(o->hash, &scratch->flow.timer);
     return flow_put(&o->client, &scratch->flow) ? REASON_INTERNAL : GO_ON;
 }
 #endif
@@ -254,7 +259,7 @@ ALWAYS_INLINE int open_flow(context *ctx, struct packet *p, u32 frontend_id, con
 #if WITH_DNAT || WITH_DIRECT_RETURN
     /* The last packets of a connection that is not known leave no entry: nothing would close it. */
     if (!flooded && (is_new || !(p->tcp_flags & (TCP_FIN | TCP_RST)))) {
-        reason = put_flow(o, backend, is_new ? 0 : FLOW_ESTABLISHED);
+        reason = put_flow(o, backend, is_new ? 0 : FLOW_ESTABLISHED, is_new && tcp && frontend->mode == MODE_DNAT);
         if (reason != GO_ON)
             return reason;
         count_opened(frontend_id, o->backend_id);
@@ -296,7 +301,7 @@ ALWAYS_INLINE int adopt_reply(context *ctx, struct packet *p, const struct setti
     if (!backend || backend->port != p->source_port || !same_address(backend->address, p->source))
         return REASON_NO_TRANSLATION;
     if (!(p->tcp_flags & (TCP_SYN | TCP_RST))) {
-        put_flow(o, backend, FLOW_ANSWERED | FLOW_ESTABLISHED);
+        put_flow(o, backend, FLOW_ANSWERED | FLOW_ESTABLISHED, false);
         count_opened(frontend_id, o->backend_id);
     }
     struct hop none = {};

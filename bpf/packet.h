@@ -82,7 +82,8 @@ struct packet {
     u32 fragment_header; /* IPv6: offset of the fragment header */
     u16 checksum;        /* of the transport header as it came */
     u8 fragment;         /* enum fragment_kind */
-    u8 zero;
+    u8 has_data;         /* TCP: bytes behind the header */
+    u32 acknowledged;    /* TCP: network order */
     int action;          /* what the hook returns once the packet was forwarded */
 };
 
@@ -107,6 +108,7 @@ ALWAYS_INLINE void forget_packet(struct packet *p, u32 zero)
     p->protocol ^= zero;
     p->tcp_flags ^= zero;
     p->fragment ^= zero;
+    p->has_data ^= zero;
     p->identification ^= zero;
     p->fragment_header ^= zero;
     p->network_offset ^= zero;

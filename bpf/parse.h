@@ -155,6 +155,8 @@ ALWAYS_INLINE int parse_transport(void *data, void *end, struct packet *p)
         p->source_port = tcp->source;
         p->destination_port = tcp->dest;
         p->tcp_flags = ((u8 *)tcp)[13];
+        p->acknowledged = tcp->ack_seq;
+        p->has_data = remaining > tcp->doff * 4;
         p->checksum = tcp->check;
         return GO_ON;
     }

@@ -57,6 +57,10 @@ enum flow_state {
     FLOW_RESET = 16,
     FLOW_COUNTED_CLOSED = 32, /* already added to backend_load.closed */
     FLOW_CLAIMED = 64,        /* an expired entry that one CPU is taking over */
+    FLOW_SPOKEN = 128,        /* the backend sent data */
+    FLOW_WAITING = 256,       /* a request is under way that has no byte of a response yet */
+    FLOW_UNANSWERED = 512,    /* its SYN came again before any answer; counted */
+    FLOW_TIMED = 1024,        /* one of those whose times are taken */
 };
 
 /* How to reach a neighbour without asking the routing table again. */
@@ -170,10 +174,12 @@ struct flow {                 /* a client's flow as the request side sees it */
     u16 nat_port;             /* FullNAT: our source port, network order */
     u32 last_seen;
     u32 synced;               /* FullNAT: when the nat entry was last visited from here */
-    u32 request_time;         /* passive measurement: start of the open request */
+    u32 timer;                /* DNAT: microseconds at the SYN, later at the open request; see measure.h */
     u32 source[4];            /* FullNAT: our source address when the flow was opened */
     struct hop client_hop;    /* DNAT: the way back */
     u32 epoch;                /* of its opening, while it is half-open; see admission.h */
+    u32 request_ack;          /* what the client had received when it sent its last request; 0 before the first */
+    u32 zero;
     u64 sniff;                /* slot, generation and verdict of the sniffer */
 };
 
@@ -201,7 +207,7 @@ struct nat {                  /* owner of a FullNAT port */
     u16 client_port;
     u16 backend_generation;
     u32 last_seen;
-    u32 response_time;        /* passive measurement: first byte of the answer */
+    u32 timer;                /* as in struct flow */
     struct hop client_hop;
     u32 epoch;                /* of its opening */
     u64 sniff;
@@ -312,16 +318,24 @@ struct traffic {              /* of a frontend and of a backend: request and rep
     u64 dropped;
 };
 
-/* Shared by all CPUs, one cache line each: what selection by load and passive measurement read. */
+/* Shared by all CPUs, one cache line each: what selection by load and passive measurement read. See measure.h. */
 struct backend_load {
     u64 opened;
     u64 closed;
-    u64 requests;
-    u64 responses;
-    u64 resets;
-    u64 unanswered;
-    u64 empty_closes;
-    u64 zero;
+    u64 requests;             /* data of the client after data of the backend, or the first */
+    u64 responses;            /* first data of the backend after a request */
+    u64 resets;               /* connections that the backend reset before it sent any data, or refused */
+    u64 unanswered;           /* connections whose SYN had to be sent again */
+    u64 empty_closes;         /* connections that the backend was the first to close, without any data */
+    u64 abandoned;            /* requests whose connection ended before their response */
+};
+
+#define LATENCY_BUCKETS 24    /* powers of two of microseconds: up to 8 s, the last has all above */
+
+/* Shared by all CPUs; written for the flows that are FLOW_TIMED. */
+struct backend_latency {
+    u64 handshake[LATENCY_BUCKETS];      /* SYN to SYN-ACK: the way to the backend and its accept queue */
+    u64 first_response[LATENCY_BUCKETS]; /* request to the first byte of its response */
 };
 
 struct cursor {               /* round robin: next slot; a cache line of its own */

@@ -131,6 +131,9 @@ class IndexedStore(Generic[R]):
             self._table.clear(_index(key))
 
 
+_OF_A_BACKEND = ("backend_traffic", "backend_load", "backend_latency", "backend_fix")
+
+
 class BackendStore(IndexedStore[Backend]):
     """Backends are never deleted but set free; an id that is taken into use again counts from zero."""
 
@@ -142,7 +145,7 @@ class BackendStore(IndexedStore[Backend]):
             lambda row: codec.encode_backend(table.value, row),
             lambda row: codec.decode_backend(row) if row["generation"] else None,
         )
-        self._counters = [tables[name] for name in ("backend_traffic", "backend_load", "backend_fix")]
+        self._counters = [tables[name] for name in _OF_A_BACKEND]
 
     def put(self, key: Key, row: Row) -> None:
         """Write the row; a backend under an id that was free starts with clear counters."""
