@@ -116,6 +116,12 @@ ALWAYS_INLINE bool nat_visit(struct flow *flow, const struct client *c, const st
     return true;
 }
 
+/* How packets get to this backend. */
+ALWAYS_INLINE u8 mode_of(const struct frontend *frontend, const struct backend *backend)
+{
+    return frontend->mode == MODE_FULL_NAT && (backend->flags & BACKEND_LOCAL) ? MODE_DNAT : frontend->mode;
+}
+
 ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id, const struct settings *settings)
 {
     struct frontend *frontend = frontends.lookup(&frontend_id);
@@ -145,8 +151,9 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
     bool request = is_request(p, flow->request_ack);
     if (request)
         flow->request_ack = bpf_ntohl(p->acknowledged);
+    u8 mode = mode_of(frontend, backend);
 #if WITH_FULL_NAT
-    if (frontend->mode == MODE_FULL_NAT) {
+    if (mode == MODE_FULL_NAT) {
         bool unsettled = p->protocol == IPPROTO_TCP && !(flow->state & FLOW_ESTABLISHED);
         if (unsettled || opening || request || (bits & ~flow->state) ||
             now - flow->synced >= settings->sync_interval) {
@@ -162,7 +169,7 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
         return GO_OPEN;
     if (opening && state_is_closed(flow->state))
         return GO_OPEN;
-    if (frontend->mode == MODE_DIRECT_RETURN) {
+    if (mode == MODE_DIRECT_RETURN) {
         /* Replies are not seen here: the client's word must do for both sides. */
         if (p->protocol == IPPROTO_TCP && !opening)
             bits |= FLOW_ESTABLISHED;
@@ -180,7 +187,7 @@ ALWAYS_INLINE int handle_request(context *ctx, struct packet *p, u32 frontend_id
         state_add(&flow->state, bits, backend_id, frontend->service, flow->epoch);
     if (flow->last_seen != now)
         flow->last_seen = now;
-    return forward_request(ctx, p, frontend_id, backend_id, backend, frontend->mode, p->source, p->source_port);
+    return forward_request(ctx, p, frontend_id, backend_id, backend, mode, p->source, p->source_port);
 }
 
 /* Rewrite a reply towards its client and send it: it comes from the VIP, whatever the backend's own address. */
@@ -293,7 +300,7 @@ ALWAYS_INLINE int handle_dnat_reply(context *ctx, struct packet *p, const struct
     struct frontend *frontend = frontends.lookup(&frontend_id);
     if (!flow) {
         /* In a flood requests are forwarded without an entry, and their replies must be told without one. */
-        if (reverse->count == 1 && frontend && is_flooded(frontend->service, settings, now))
+        if (reverse->count == 1 && frontend && frontend->mode == MODE_DNAT && is_flooded(frontend->service, settings, now))
             return GO_ADOPT;
         return REASON_NO_TRANSLATION;
     }
@@ -328,7 +335,7 @@ ALWAYS_INLINE int handle_reply(context *ctx, struct packet *p, const struct sett
         return REASON_NO_TRANSLATION;
     int reason = REASON_NO_TRANSLATION;
 #if WITH_FULL_NAT
-    if (by_nat)
+    if (by_nat && !ctx_at_egress(ctx))
         reason = handle_nat_reply(ctx, p, settings);
 #endif
 #if WITH_DNAT
@@ -378,6 +385,7 @@ ALWAYS_INLINE int open_how(u32 frontend_id)
     if (!frontend || !scratch)
         return REASON_INTERNAL;
     scratch->attempt = 0;
+    scratch->chosen = 0;
     return frontend->mode == MODE_FULL_NAT ? GO_OPEN_NAT : GO_OPEN_KEPT;
 }
 
@@ -429,7 +437,7 @@ ALWAYS_INLINE int balance_fragment(context *ctx, struct packet *p)
 ALWAYS_INLINE int finish(context *ctx, struct packet *p, int reason)
 {
     enum reason_kind kind = kind_of(reason);
-    count_verdict(HOOK, reason, p->length ? p->length : ctx_length(ctx));
+    count_verdict(ctx_hook(ctx), reason, p->length ? p->length : ctx_length(ctx));
     return ctx_verdict(kind, p);
 }
 

@@ -10,7 +10,6 @@
 #include <uapi/linux/if_packet.h>
 #include <uapi/linux/pkt_cls.h>
 
-#define HOOK HOOK_TC_INGRESS
 #define ON_XDP 0
 
 #define AF_INET 2
@@ -24,6 +23,9 @@
 
 typedef struct __sk_buff context;
 
+/* In skb->tc_index: sent by this program already, so that it is left alone when it meets the device's egress. */
+#define SENT_BY_US 0x5347
+
 /* One program run only: entries under construction, too large for the stack beside the rest. Each hook has its own, as
  * one can interrupt the other. Index 0. */
 BPF_TABLE("percpu_array", u32, struct scratch, scratch_tc, 1);
@@ -32,6 +34,23 @@ ALWAYS_INLINE struct scratch *ctx_scratch(void)
 {
     u32 index = 0;
     return scratch_tc.lookup(&index);
+}
+
+/* One set of cold programs serves both hooks: the entry notes for them which one it is. */
+ALWAYS_INLINE void ctx_note_hook(context *ctx, u32 hook)
+{
+    ctx->cb[0] = hook;
+}
+
+ALWAYS_INLINE u32 ctx_hook(context *ctx)
+{
+    return ctx->cb[0] == HOOK_TC_EGRESS ? HOOK_TC_EGRESS : HOOK_TC_INGRESS;
+}
+
+/* On its way out: sent by this node itself, or forwarded by its stack. */
+ALWAYS_INLINE bool ctx_at_egress(context *ctx)
+{
+    return ctx_hook(ctx) == HOOK_TC_EGRESS;
 }
 
 ALWAYS_INLINE u32 ctx_ifindex(context *ctx)
@@ -46,7 +65,7 @@ ALWAYS_INLINE u32 ctx_length(context *ctx)
 
 ALWAYS_INLINE int ctx_is_for_us(context *ctx)
 {
-    return ctx->pkt_type == PACKET_HOST;
+    return ctx->pkt_type == PACKET_HOST || ctx_at_egress(ctx);
 }
 
 /* Any place in the packet; for cold paths. What changes stays in line with a checksum that the card computed. */
@@ -124,6 +143,19 @@ ALWAYS_INLINE int ctx_strip_tags(context *ctx, const struct packet *p)
     return GO_ON;
 }
 
+ALWAYS_INLINE int ctx_redirect(context *ctx, u32 ifindex, bool to_ingress)
+{
+    ctx->tc_index = SENT_BY_US;
+    return bpf_redirect(ifindex, to_ingress ? BPF_F_INGRESS : 0);
+}
+
+/* Leave the packet to whatever the stack was about to do with it. */
+ALWAYS_INLINE int ctx_leave_to_stack(struct packet *p)
+{
+    p->action = TC_NEXT;
+    return GO_ON;
+}
+
 /* Send to a hop whose MAC addresses are known. */
 ALWAYS_INLINE int ctx_send(context *ctx, struct packet *p, const struct hop *hop)
 {
@@ -135,7 +167,7 @@ ALWAYS_INLINE int ctx_send(context *ctx, struct packet *p, const struct hop *hop
         return reason;
     if (bpf_skb_store_bytes(ctx, 0, &ethernet, sizeof(ethernet), 0))
         return REASON_INTERNAL;
-    p->action = bpf_redirect(hop->ifindex, 0);
+    p->action = ctx_redirect(ctx, hop->ifindex, hop->flags & HOP_LOCAL);
     return GO_ON;
 }
 
@@ -150,6 +182,7 @@ ALWAYS_INLINE int ctx_send_to_neighbour(context *ctx, struct packet *p, u32 ifin
     int reason = ctx_strip_tags(ctx, p);
     if (reason != GO_ON)
         return reason;
+    ctx->tc_index = SENT_BY_US;
     p->action = redirect_to_neighbour(ifindex, &neighbour, sizeof(neighbour), 0);
     return GO_ON;
 }
@@ -166,10 +199,10 @@ ALWAYS_INLINE int ctx_extend(context *ctx, u32 room)
     return bpf_skb_change_head(ctx, room, 0);
 }
 
-/* Out of the interface that the packet came in on. */
+/* Back to where the packet came from: out of its interface, or at egress into it, to a sender on this node. */
 ALWAYS_INLINE int ctx_bounce(context *ctx)
 {
-    return bpf_redirect(ctx->ifindex, 0);
+    return ctx_redirect(ctx, ctx->ifindex, ctx_at_egress(ctx));
 }
 
 ALWAYS_INLINE int ctx_verdict(enum reason_kind kind, const struct packet *p)

@@ -7,7 +7,6 @@
 #include "packet.h"
 #include "reasons.h"
 
-#define HOOK HOOK_XDP
 #define ON_XDP 1
 
 typedef struct xdp_md context;
@@ -26,6 +25,17 @@ ALWAYS_INLINE struct scratch *ctx_scratch(void)
 static u64 (*frame_length_with_fragments)(struct xdp_md *ctx) = (void *)188; /* bpf_xdp_get_buff_len */
 static long (*load_bytes)(struct xdp_md *ctx, u32 offset, void *to, u32 length) = (void *)189;
 static long (*store_bytes)(struct xdp_md *ctx, u32 offset, void *from, u32 length) = (void *)190;
+
+ALWAYS_INLINE u32 ctx_hook(context *ctx)
+{
+    return HOOK_XDP;
+}
+
+/* On its way out? XDP sees what comes in. */
+ALWAYS_INLINE bool ctx_at_egress(context *ctx)
+{
+    return false;
+}
 
 ALWAYS_INLINE u32 ctx_ifindex(context *ctx)
 {

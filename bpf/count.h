@@ -8,7 +8,7 @@
 
 ALWAYS_INLINE void count_verdict(u32 hook, u32 reason, u32 bytes)
 {
-    u32 index = hook * REASON_COUNT + reason;
+    u32 index = hook * REASON_STRIDE + reason;
     struct verdict_counter *counter = verdicts.lookup(&index);
     if (counter) {
         counter->packets++;

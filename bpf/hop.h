@@ -24,6 +24,8 @@ ALWAYS_INLINE int hop_check(context *ctx, const struct packet *p, const struct h
 {
     if (!hop->ifindex)
         return REASON_NO_ROUTE;
+    if (hop->flags & HOP_LOCAL)
+        return ON_XDP ? REASON_LOCAL : GO_ON;
     if (p->hop_limit <= 1)
         return REASON_TTL_EXCEEDED;
     if (ctx_packet_size(ctx, p) > hop->mtu)
@@ -46,6 +48,8 @@ ALWAYS_INLINE int send_to_nexthop(context *ctx, struct packet *p, const struct n
 #if ON_XDP
     return ctx_send(ctx, p, &nexthop->hop);
 #else
+    if (nexthop->hop.flags & HOP_LOCAL)
+        return ctx_leave_to_stack(p);
     /* By address even when the MAC is known: so the kernel keeps the neighbour entry alive. */
     return ctx_send_to_neighbour(ctx, p, nexthop->hop.ifindex, nexthop->gateway, nexthop->family);
 #endif
@@ -56,7 +60,20 @@ struct client_way {
     struct hop hop;
     u32 gateway[4];
     u32 family;
+    bool is_known_to_stack; /* the packet is on its way out already */
 };
+
+/* The way back to the sender of a packet on its way out: into the interface, where the stack takes it. */
+ALWAYS_INLINE int local_hop(context *ctx, struct hop *hop)
+{
+    u8 macs[2 * ETH_ALEN];
+    if (ctx_load(ctx, 0, macs, sizeof(macs)))
+        return REASON_INTERNAL;
+    *hop = (struct hop){.ifindex = ctx_ifindex(ctx), .mtu = 0xffff, .flags = HOP_RESOLVED | HOP_LOCAL};
+    __builtin_memcpy(hop->destination_mac, macs + ETH_ALEN, ETH_ALEN);
+    __builtin_memcpy(hop->source_mac, macs, ETH_ALEN);
+    return GO_ON;
+}
 
 /*
  * Ask the routing table how to reach the client and note it in `cache` when the neighbour is known. The VIP stands as
@@ -106,7 +123,11 @@ ALWAYS_INLINE int resolve_client(context *ctx, const struct packet *p, const u32
 ALWAYS_INLINE int find_client(context *ctx, const struct packet *p, const u32 vip[4], const u32 client[4],
                               u32 generation, struct hop *cache, struct client_way *way)
 {
-    if (cache->generation == (u16)generation && cache->ifindex) {
+    if (ctx_at_egress(ctx)) {
+        way->is_known_to_stack = true;
+        return GO_ON;
+    }
+    if ((cache->generation == (u16)generation && cache->ifindex) || (cache->flags & HOP_LOCAL)) {
         way->hop = *cache;
     } else {
         int reason = resolve_client(ctx, p, vip, client, generation, cache, way);
@@ -119,6 +140,8 @@ ALWAYS_INLINE int find_client(context *ctx, const struct packet *p, const u32 vi
 ALWAYS_INLINE int send_to_client(context *ctx, struct packet *p, const struct client_way *way)
 {
 #if !ON_XDP
+    if (way->is_known_to_stack)
+        return ctx_leave_to_stack(p);
     if (!(way->hop.flags & HOP_RESOLVED))
         return ctx_send_to_neighbour(ctx, p, way->hop.ifindex, way->gateway, way->family);
 #endif

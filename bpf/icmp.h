@@ -170,10 +170,11 @@ ALWAYS_INLINE int error_to_backend(context *ctx, struct packet *p, const struct 
     if (reason != GO_ON)
         return reason;
 
-    if (frontend->mode == MODE_FULL_NAT)
+    u8 mode = mode_of(frontend, backend);
+    if (mode == MODE_FULL_NAT)
         reason = error_rewrite(ctx, p, q, backend->address, flow->source, backend->port, flow->nat_port, flow->source,
                                backend->address);
-    else if (frontend->mode == MODE_DNAT)
+    else if (mode == MODE_DNAT)
         reason = error_rewrite(ctx, p, q, backend->address, client.address, backend->port, client.port, p->source,
                                backend->address);
     else

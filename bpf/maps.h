@@ -104,8 +104,8 @@ BPF_TABLE("array", u32, u64, identifications, IDENTIFICATIONS);
 BPF_TABLE("lru_hash", struct fragment4_key, struct fragment, fragments4, FRAGMENTS);
 BPF_TABLE("lru_hash", struct fragment6_key, struct fragment, fragments6, FRAGMENTS);
 
-/* programs -> agent. Index: hook * REASON_COUNT + reason. */
-BPF_TABLE("percpu_array", u32, struct verdict_counter, verdicts, HOOK_COUNT * REASON_COUNT);
+/* programs -> agent. Index: hook * REASON_STRIDE + reason. */
+BPF_TABLE("percpu_array", u32, struct verdict_counter, verdicts, HOOK_COUNT * REASON_STRIDE);
 
 /* programs -> agent. Frontend id; backend id. */
 BPF_TABLE("percpu_array", u32, struct traffic, frontend_traffic, FRONTENDS);

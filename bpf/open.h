@@ -49,6 +49,7 @@ ALWAYS_INLINE u16 claim_port(const struct opening *o, const struct backend *back
                         .last_seen = o->now,
                         .epoch = o->epoch};
     copy_address(nat->client, o->client.address);
+    nat->client_hop = o->client_hop;
     if (may_open && protocol == IPPROTO_TCP)
         nat->state = timed_state(o->hash, &nat->timer);
     u16 resting = 0;
@@ -165,6 +166,7 @@ ALWAYS_INLINE int put_flow(const struct opening *o, const struct backend *backen
                                   .backend_generation = backend->generation,
                                   .last_seen = o->now,
                                   .synced = o->now,
+                                  .client_hop = o->client_hop,
                                   .epoch = o->epoch};
     if (times)
         scratch->flow.state |= timed_state(o->hash, &scratch->flow.timer);
@@ -177,7 +179,7 @@ ALWAYS_INLINE int put_flow(const struct opening *o, const struct backend *backen
  * packet without an entry finds again. `scratch` has the number of the attempt: flows can come back here whose first choices could not take them.
  */
 ALWAYS_INLINE struct backend *choose(const struct packet *p, struct opening *o, const struct frontend *frontend,
-                                     const struct scratch *scratch, bool hash_only)
+                                     const struct scratch *scratch, bool hash_only, bool at_egress)
 {
     struct backend *best = 0;
     u64 best_flows = 0;
@@ -188,12 +190,18 @@ ALWAYS_INLINE struct backend *choose(const struct packet *p, struct opening *o, 
         if (best)
             return best;
     }
+    u32 service = frontend->service;
+    void *table = tables.lookup(&service);
+    if (!table)
+        return 0;
     for (u32 n = 0; n < DRAWS; n++) {
         if (best && n >= draws)
             break;
         u32 id = 0;
-        struct backend *candidate = backend_in_slot(frontend, nth_slot(frontend, o->hash, scratch->attempt + n, hash_only), &id);
+        struct backend *candidate = backend_in_slot(table, nth_slot(frontend, o->hash, scratch->attempt + n, hash_only), &id);
         if (!candidate)
+            continue;
+        if (at_egress && (candidate->flags & BACKEND_LOCAL)) /* the stack takes no packet from itself to itself */
             continue;
         u64 flows = flows_of(id);
         if (best && !is_less_loaded(candidate, flows, best, best_flows))
@@ -222,6 +230,8 @@ ALWAYS_INLINE int open_flow(context *ctx, struct packet *p, u32 frontend_id, con
                           .now = bpf_jiffies64(),
                           .hash = flow_hash(p, settings->seed)};
     client_of_request(p, frontend_id, &o->client);
+    if (ctx_at_egress(ctx) && local_hop(ctx, &o->client_hop) != GO_ON)
+        return REASON_INTERNAL;
 
     /*
      * Only a SYN opens a TCP connection. Anything else may belong to one whose cached flow was evicted (FullNAT), that
@@ -242,13 +252,22 @@ ALWAYS_INLINE int open_flow(context *ctx, struct packet *p, u32 frontend_id, con
     if (flooded && may_open && nat)
         return REASON_FLOOD;
     bool hash_only = flooded || !is_new;
-    struct backend *backend = choose(p, o, frontend, scratch, hash_only);
-    if (!backend)
-        return may_open ? REASON_NO_BACKEND : REASON_NO_FLOW;
-#if WITH_DNAT
-    if (!nat && frontend->mode == MODE_DNAT && dnat_clashes(o, p, backend, settings)) {
-        return ++scratch->attempt < CLASH_ATTEMPTS ? GO_OPEN_KEPT : REASON_DNAT_CLASH;
+    struct backend *backend = choose(p, o, frontend, scratch, hash_only, ctx_at_egress(ctx));
+    if (!backend && !may_open)
+        return REASON_NO_FLOW;
+    if (!backend) /* there are some: at egress those that are left are on this node */
+        return ctx_at_egress(ctx) ? REASON_LOCAL_LOOP : REASON_NO_BACKEND;
+#if WITH_FULL_NAT && WITH_DNAT
+    if (nat && (backend->flags & BACKEND_LOCAL)) {
+        if (!may_open)
+            return try_next_draw(scratch, frontend->algorithm);
+        scratch->chosen = o->backend_id;
+        return GO_OPEN_LOCAL;
     }
+#endif
+#if WITH_DNAT
+    if (!nat && frontend->mode == MODE_DNAT && dnat_clashes(o, p, backend, settings))
+        return ++scratch->attempt < CLASH_ATTEMPTS ? GO_OPEN_KEPT : REASON_DNAT_CLASH;
 #endif
     if (tcp && is_new && !flooded)
         o->epoch = half_open_enter(frontend->service, settings, o->now);
@@ -267,6 +286,39 @@ ALWAYS_INLINE int open_flow(context *ctx, struct packet *p, u32 frontend_id, con
     return forward_request(ctx, p, frontend_id, o->backend_id, backend, frontend->mode, p->source, p->source_port);
 #endif
     return REASON_INTERNAL;
+}
+
+/* A new flow of a FullNAT service to a backend on this node, which the program for FullNAT has let in and chosen. */
+ALWAYS_INLINE int open_local(context *ctx, struct packet *p, u32 frontend_id, const struct settings *settings)
+{
+#if WITH_FULL_NAT && WITH_DNAT
+    struct frontend *frontend = frontends.lookup(&frontend_id);
+    struct scratch *scratch = ctx_scratch();
+    if (!frontend || !scratch)
+        return REASON_INTERNAL;
+    struct opening *o = &scratch->opening;
+    *o = (struct opening){.frontend_id = frontend_id,
+                          .backend_id = scratch->chosen,
+                          .idle_timeout = frontend->idle_timeout,
+                          .now = bpf_jiffies64(),
+                          .hash = flow_hash(p, settings->seed)};
+    client_of_request(p, frontend_id, &o->client);
+    struct backend *backend = backends.lookup(&o->backend_id);
+    if (!backend)
+        return REASON_INTERNAL;
+    if (dnat_clashes(o, p, backend, settings))
+        return REASON_DNAT_CLASH;
+    bool tcp = p->protocol == IPPROTO_TCP;
+    if (tcp)
+        o->epoch = half_open_enter(frontend->service, settings, o->now);
+    int reason = put_flow(o, backend, 0, tcp);
+    if (reason != GO_ON)
+        return reason;
+    count_opened(frontend_id, o->backend_id);
+    return forward_request(ctx, p, frontend_id, o->backend_id, backend, MODE_DNAT, p->source, p->source_port);
+#else
+    return REASON_INTERNAL;
+#endif
 }
 
 #if WITH_DNAT
@@ -297,7 +349,7 @@ ALWAYS_INLINE int adopt_reply(context *ctx, struct packet *p, const struct setti
         .frontend_id = frontend_id, .now = bpf_jiffies64(), .hash = flow_hash(&request, settings->seed)};
     client_of_request(&request, frontend_id, &o->client);
     scratch->attempt = 0;
-    struct backend *backend = choose(&request, o, frontend, scratch, true);
+    struct backend *backend = choose(&request, o, frontend, scratch, true, false);
     if (!backend || backend->port != p->source_port || !same_address(backend->address, p->source))
         return REASON_NO_TRANSLATION;
     if (!(p->tcp_flags & (TCP_SYN | TCP_RST))) {
@@ -310,8 +362,10 @@ ALWAYS_INLINE int adopt_reply(context *ctx, struct packet *p, const struct setti
 }
 #endif
 
-/* Body of the two cold programs that open flows: nothing survives a tail call but the packet, which is parsed again. */
-ALWAYS_INLINE int balance_open(context *ctx, struct packet *p, bool nat)
+enum opener { OPEN_NAT, OPEN_KEPT, OPEN_LOCAL };
+
+/* Body of the cold programs that open flows: nothing survives a tail call but the packet, which is parsed again. */
+ALWAYS_INLINE int balance_open(context *ctx, struct packet *p, enum opener opener)
 {
     u32 frontend = 0;
     struct settings *settings = get_settings();
@@ -322,7 +376,8 @@ ALWAYS_INLINE int balance_open(context *ctx, struct packet *p, bool nat)
         return reason;
     if (!frontend)
         return REASON_INTERNAL;
-    reason = open_flow(ctx, p, frontend, settings, nat);
+    reason = opener == OPEN_LOCAL ? open_local(ctx, p, frontend, settings)
+                                  : open_flow(ctx, p, frontend, settings, opener == OPEN_NAT);
     if (reason >= 0 && kind_of(reason) == KIND_drop)
         count_frontend_drop(frontend);
     return reason;

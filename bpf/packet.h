@@ -21,11 +21,12 @@
 #define GO_ICMP (-5)
 #define GO_FRAGMENT (-6)    /* a later fragment: no ports to look at */
 #define GO_TOO_BIG (-7)     /* tell the sender; the MTU is in the scratch space */
+#define GO_OPEN_LOCAL (-8)  /* FullNAT chose a backend on this node: it is in the scratch space */
 
-#define GO_OPEN (-8)        /* one of the two above */
+#define GO_OPEN (-9)        /* one of the first two */
 
 #define FIRST_TAIL GO_OPEN_NAT
-#define TAILS 6             /* index in the program array: FIRST_TAIL less the number above */
+#define TAILS 7             /* index in the program array: FIRST_TAIL less the number above */
 
 #define ALWAYS_INLINE static __always_inline
 

@@ -2,7 +2,8 @@
 /*
  * Why a packet went where it went. Each packet that a program sees is counted under exactly one of these, per hook
  * and CPU. Kinds: pass (not ours, or not here: the stack goes on), punt (ours, left to the tc program), forward, drop.
- * User space reads this list too: REASON(name, kind, text for people).
+ * User space reads this list too: REASON(name, kind, text for people). New ones go to its end: counters are kept by
+ * position, and outlive an upgrade.
  */
 #ifndef SLUICEGATE_REASONS_H
 #define SLUICEGATE_REASONS_H
@@ -38,11 +39,15 @@
     REASON(SOURCE_DENIED, drop, "the client is not among the allowed sources")                                         \
     REASON(RATE_LIMITED, drop, "more new flows per second than allowed")                                               \
     REASON(FLOOD, drop, "too many half-open connections")                                                              \
-    REASON(INTERNAL, drop, "a table of ours lacks an entry that it must have")
+    REASON(INTERNAL, drop, "a table of ours lacks an entry that it must have")                                         \
+    REASON(LOCAL, punt, "for this node itself: the tc program hands it to the node's own stack")                       \
+    REASON(LOCAL_LOOP, drop, "from this node, and the only usable backends are on this node too")
 
 #define REASON_ENUM(name, kind, text) REASON_##name,
 enum reason { REASONS(REASON_ENUM) REASON_COUNT };
 #undef REASON_ENUM
+
+#define REASON_STRIDE 64 /* counters per hook: room for reasons to come */
 
 enum reason_kind { KIND_pass, KIND_punt, KIND_forward, KIND_drop };
 

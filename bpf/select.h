@@ -7,12 +7,8 @@
 #include "maps.h"
 
 /* The backend in a slot, and its id; null when the slot or the backend cannot take a new flow. */
-ALWAYS_INLINE struct backend *backend_in_slot(const struct frontend *frontend, u32 slot, u32 *id)
+ALWAYS_INLINE struct backend *backend_in_slot(void *table, u32 slot, u32 *id)
 {
-    u32 service = frontend->service;
-    void *table = tables.lookup(&service);
-    if (!table)
-        return 0;
     u32 *entry = bpf_map_lookup_elem_((u64)table, &slot);
     if (!entry)
         return 0;
@@ -44,7 +40,8 @@ ALWAYS_INLINE bool is_less_loaded(const struct backend *candidate, u64 flows, co
     return (flows || best_flows) && (2 * flows + 1) * best->weight < (2 * best_flows + 1) * candidate->weight;
 }
 
-/* Slot of the nth draw. A heavy backend holds more slots and so stands for election more often. */
+/* Slot of the nth draw, by a product instead of a remainder, which is a division. A heavy backend holds more slots and so
+ * stands for election more often. */
 ALWAYS_INLINE u32 nth_slot(const struct frontend *frontend, u32 hash, u32 n, bool hash_only)
 {
     if (!hash_only && frontend->algorithm == ALGORITHM_ROUND_ROBIN) {
@@ -53,7 +50,7 @@ ALWAYS_INLINE u32 nth_slot(const struct frontend *frontend, u32 hash, u32 n, boo
         if (cursor)
             return __sync_fetch_and_add(&cursor->next, 1) % frontend->slots;
     }
-    return draw(hash, n) % frontend->slots;
+    return (u64)draw(hash, n) * frontend->slots >> 32;
 }
 
 ALWAYS_INLINE struct affinity *affinity_lookup(const struct packet *p, u32 service)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
-/* tc ingress: XDP's companion for what XDP cannot send, and the only hook where XDP cannot attach. */
+/*
+ * tc ingress: XDP's companion for what XDP cannot send, and the only hook where XDP cannot attach. tc egress: clients on
+ * this node and forwarded by it, and replies of backends on the node itself.
+ */
 #include "context_tc.h"
 
 #include "balance.h"
@@ -33,6 +36,19 @@ ALWAYS_INLINE int go_on(context *ctx, int reason)
 int tc_ingress(struct __sk_buff *ctx)
 {
     struct packet p = {};
+    ctx_note_hook(ctx, HOOK_TC_INGRESS);
+    if (ctx->tc_index == SENT_BY_US)
+        ctx->tc_index = 0; /* through a veth from another node in the same kernel */
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance(ctx, &p)));
+}
+
+int tc_egress(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    if (ctx->tc_index == SENT_BY_US)
+        return TC_NEXT; /* counted where it was sent */
+    ctx_note_hook(ctx, HOOK_TC_EGRESS);
     pull_headers(ctx);
     return finish(ctx, &p, go_on(ctx, balance(ctx, &p)));
 }
@@ -41,14 +57,14 @@ int tc_open_nat(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, true)));
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_NAT)));
 }
 
 int tc_open_kept(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, false)));
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_KEPT)));
 }
 
 int tc_adopt(struct __sk_buff *ctx)
@@ -77,4 +93,11 @@ int tc_too_big(struct __sk_buff *ctx)
     struct packet p = {};
     pull_headers(ctx);
     return finish(ctx, &p, go_on(ctx, report_too_big(ctx, &p)));
+}
+
+int tc_open_local(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_LOCAL)));
 }

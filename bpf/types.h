@@ -37,9 +37,15 @@ enum backend_state {
     BACKEND_DOWN = 3,      /* failed its checks: UDP flows and new connections move away, TCP flows may recover */
 };
 
+enum backend_flag {
+    BACKEND_LOCAL = 1,     /* on this node itself: reached in DNAT whatever its service's mode, so that the node's stack
+                              takes the packets and its replies can be told apart on their way out */
+};
+
 enum hop_flag {
     HOP_RESOLVED = 1,      /* the MAC addresses are valid */
     HOP_XDP = 2,           /* and the device takes frames redirected by XDP */
+    HOP_LOCAL = 4,         /* this node itself: tc puts the packet to the device's ingress, as if it came from outside */
 };
 
 enum interface_flag {
@@ -134,7 +140,7 @@ struct backend {
     u8 family;
     u8 protocol;
     u8 state;
-    u8 zero;
+    u8 flags;                 /* enum backend_flag */
 };
 
 struct nexthop {
@@ -167,6 +173,7 @@ struct flow6_key {
     u16 frontend;
 };
 
+/* Members in flow and nat are in the order of their use: with many flows each cache line more is a miss more. */
 struct flow {                 /* a client's flow as the request side sees it */
     u64 state;                /* enum flow_state; 64 bits: LLVM's BPF v2 has no narrower atomics with a result */
     u32 backend;
@@ -174,11 +181,11 @@ struct flow {                 /* a client's flow as the request side sees it */
     u16 nat_port;             /* FullNAT: our source port, network order */
     u32 last_seen;
     u32 synced;               /* FullNAT: when the nat entry was last visited from here */
-    u32 timer;                /* DNAT: microseconds at the SYN, later at the open request; see measure.h */
+    u32 request_ack;          /* what the client had received when it sent its last request; 0 before the first */
     u32 source[4];            /* FullNAT: our source address when the flow was opened */
+    u32 timer;                /* DNAT: microseconds at the SYN, later at the open request; see measure.h */
     struct hop client_hop;    /* DNAT: the way back */
     u32 epoch;                /* of its opening, while it is half-open; see admission.h */
-    u32 request_ack;          /* what the client had received when it sent its last request; 0 before the first */
     u32 zero;
     u64 sniff;                /* slot, generation and verdict of the sniffer */
 };
@@ -201,14 +208,14 @@ struct nat6_key {
 
 struct nat {                  /* owner of a FullNAT port */
     u64 state;                /* enum flow_state */
-    u32 client[4];
     u32 frontend;
     u32 backend;
     u16 client_port;
     u16 backend_generation;
     u32 last_seen;
-    u32 timer;                /* as in struct flow */
     struct hop client_hop;
+    u32 client[4];
+    u32 timer;                /* as in struct flow */
     u32 epoch;                /* of its opening */
     u64 sniff;
 };
@@ -290,6 +297,7 @@ struct opening {
     u32 backend_id;
     u32 idle_timeout;
     u32 epoch;
+    struct hop client_hop;    /* of a client on this node; else empty until the first reply */
 };
 
 /* Of one program run, by CPU: what is under construction, too large for the stack beside the rest. */
@@ -300,6 +308,7 @@ struct scratch {
     struct opening opening;
     u32 mtu;                  /* of the hop for which a packet was too big: for the cold program that reports it */
     u32 attempt;              /* at a backend for a new flow */
+    u32 chosen;               /* backend that one cold program leaves to the other to open a flow to */
 };
 
 

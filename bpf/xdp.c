@@ -28,13 +28,13 @@ int xdp_main(struct xdp_md *ctx)
 int xdp_open_nat(struct xdp_md *ctx)
 {
     struct packet p = {};
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, true)));
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_NAT)));
 }
 
 int xdp_open_kept(struct xdp_md *ctx)
 {
     struct packet p = {};
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, false)));
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_KEPT)));
 }
 
 int xdp_adopt(struct xdp_md *ctx)
@@ -59,4 +59,10 @@ int xdp_too_big(struct xdp_md *ctx)
 {
     struct packet p = {};
     return finish(ctx, &p, go_on(ctx, report_too_big(ctx, &p)));
+}
+
+int xdp_open_local(struct xdp_md *ctx)
+{
+    struct packet p = {};
+    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_LOCAL)));
 }

@@ -1,8 +1,9 @@
-"""Programs on interfaces: XDP where the driver takes it, and always tc ingress beside it.
+"""Programs on interfaces: XDP where the driver takes it, and always tc beside it, at ingress and egress.
 
-XDP is a BPF link, pinned as ``<ifindex>-xdp``. tc is a tcx link, pinned as ``<ifindex>-tc``, or on kernels before 6.6 a
-clsact filter, marked by ``<ifindex>-filter``. All stay when the agent ends, and a later agent replaces their programs
-atomically. tc comes first and goes last, because XDP leaves packets to it. Programs of others are never replaced or
+XDP is a BPF link, pinned as ``<ifindex>-xdp``. tc programs are tcx links, pinned as ``<ifindex>-tc`` and
+``<ifindex>-egress``, or on kernels before 6.6 clsact filters, marked by ``<ifindex>-filter`` and
+``<ifindex>-outfilter``. All stay when the agent ends, and a later agent replaces their programs atomically. tc ingress
+comes first and goes last, because XDP leaves packets to it. Programs of others are never replaced or
 detached. Ours is put before theirs: it takes only what belongs to a VIP and leaves them the rest, while most of theirs
 end the chain with the packets that they let pass.
 """
@@ -20,19 +21,18 @@ from pathlib import Path
 
 from sluicegate_agent.datapath.model import InterfaceIndex
 from sluicegate_agent.kernel import clsact, foreign
-from sluicegate_agent.kernel.filters import SUFFIX, MarkedFilter
-from sluicegate_agent.kernel.ingress import ClsactIngress, Ingress, TcxIngress, detach_pinned, link_is_here
+from sluicegate_agent.kernel.filters import MarkedFilter, is_mark
 from sluicegate_agent.kernel.libbpf import XDP_NATIVE, AttachType, KernelError, Link, Program
 from sluicegate_agent.kernel.links import tcx_refusal
+from sluicegate_agent.kernel.tc import ClsactProgram, TcProgram, TcxProgram, detach_pinned, link_is_here
 from sluicegate_agent.loader.carry import carry_rest
 from sluicegate_agent.loader.manifest import Manifest
-from sluicegate_agent.loader.request import Hook
 from sluicegate_agent.pins import Pins
 
 _log = logging.getLogger(__name__)
 
-_ENTRIES = {Hook.XDP: "xdp_main", Hook.TC: "tc_ingress"}
-_PIN = re.compile(r"(\d+)-(xdp|tc|filter|qdisc)")
+_PIN = re.compile(r"(\d+)-(xdp|tc|egress|filter|outfilter|qdisc)")
+_XDP = "xdp"
 _NOT_YET = "XDP has not been tried since the agent started"
 _XDP_REFUSALS = {
     errno.EOPNOTSUPP: "its driver has no native XDP",
@@ -40,6 +40,29 @@ _XDP_REFUSALS = {
     errno.ENOSPC: "it has too few receive queues for its peer",
     errno.EINVAL: "its driver refuses XDP in the present configuration",
 }
+
+
+class Entry(StrEnum):
+    """Our programs on an interface, by name."""
+
+    XDP = "xdp_main"
+    INGRESS = "tc_ingress"
+    EGRESS = "tc_egress"
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Where a tc program is attached, and under which names."""
+
+    entry: Entry
+    tcx: AttachType
+    clsact: clsact.Side
+    link: str
+    mark: str
+
+
+_INGRESS = _Side(Entry.INGRESS, AttachType.TCX_INGRESS, clsact.Side.INGRESS, "tc", "filter")
+_EGRESS = _Side(Entry.EGRESS, AttachType.TCX_EGRESS, clsact.Side.EGRESS, "egress", "outfilter")
 
 
 class Mode(StrEnum):
@@ -75,7 +98,8 @@ class InterfaceGoneError(AttachError):
 @dataclass(slots=True)
 class _Held:
     name: str
-    tc: Ingress
+    tc: TcProgram
+    egress: TcProgram | None
     xdp: Link | None
     reason: str
 
@@ -92,38 +116,50 @@ class Attachments:
 
     def adopt(self) -> None:
         """Take up what is pinned and marked if its interface is still the same, and remove the rest."""
-        tc: dict[InterfaceIndex, Ingress] = {}
+        tc: dict[InterfaceIndex, TcProgram] = {}
+        egress: dict[InterfaceIndex, TcProgram] = {}
         xdp: dict[InterfaceIndex, Link] = {}
         for path in sorted(self._directory.iterdir()):
             match = _PIN.fullmatch(path.name)
             ifindex = InterfaceIndex(int(match[1])) if match else None
-            if ifindex is None or not self._take_up(path, ifindex, tc, xdp):
+            if ifindex is None or not self._take_up(path, ifindex, tc, egress, xdp):
                 _log.warning("removed %s: its interface is gone or is another one now", path.name)
                 _remove(path)
         for ifindex, link in xdp.items():
             if ifindex not in tc:  # killed between two steps: XDP alone has nothing to leave packets to
                 self._remove_xdp(ifindex, link)
+        for ifindex, found in egress.items():
+            if ifindex not in tc:
+                found.remove()
         for ifindex, ingress in tc.items():
             held = xdp.get(ifindex)
-            self._held[ifindex] = _Held(_name(ifindex), ingress, held, "" if held else _NOT_YET)
+            reason = "" if held else _NOT_YET
+            self._held[ifindex] = _Held(_name(ifindex), ingress, egress.get(ifindex), held, reason)
 
     def _take_up(
-        self, path: Path, ifindex: InterfaceIndex, tc: dict[InterfaceIndex, Ingress], xdp: dict[InterfaceIndex, Link]
+        self,
+        path: Path,
+        ifindex: InterfaceIndex,
+        tc: dict[InterfaceIndex, TcProgram],
+        egress: dict[InterfaceIndex, TcProgram],
+        xdp: dict[InterfaceIndex, Link],
     ) -> bool:
-        if path.name.endswith("-qdisc"):
-            return path.with_name(f"{ifindex}{SUFFIX}").exists()
-        if path.name.endswith(SUFFIX):
+        kind = path.name.partition("-")[2]
+        if kind == "qdisc":
+            return any(path.with_name(f"{ifindex}-{side.mark}").exists() for side in (_INGRESS, _EGRESS))
+        found = egress if kind in {_EGRESS.link, _EGRESS.mark} else tc
+        if is_mark(path):
             if not MarkedFilter(path).is_here():
                 return False
-            tc[ifindex] = ClsactIngress(path)
+            found[ifindex] = ClsactProgram(path)
             return True
         link = _open_if_alive(path, ifindex)
         if link is None:
             return False
-        if path.name.endswith("-xdp"):
+        if kind == "xdp":
             xdp[ifindex] = link
         else:
-            tc[ifindex] = TcxIngress(link, path, ifindex)
+            found[ifindex] = TcxProgram(link, path, ifindex)
         return True
 
     def update_all(self, manifest: Manifest) -> None:
@@ -136,9 +172,11 @@ class Attachments:
         for ifindex in [*self._held]:
             held = self._held[ifindex]
             try:
-                held.tc.update(fresh[Hook.TC])
+                held.tc.update(fresh[Entry.INGRESS])
+                if held.egress is not None:
+                    held.egress.update(fresh[Entry.EGRESS])
                 if held.xdp is not None:
-                    held.xdp.update(fresh[Hook.XDP])
+                    held.xdp.update(fresh[Entry.XDP])
             except KernelError as error:
                 if error.errno != errno.ENOLINK:
                     raise
@@ -159,8 +197,10 @@ class Attachments:
             self.detach(ifindex)
             held = None
         if held is None:
-            held = self._held[ifindex] = _Held(name, self._attach_tc(ifindex, name), None, "")
+            held = self._held[ifindex] = _Held(name, self._attach_tc(ifindex, name, _INGRESS), None, None, "")
         held.name = name
+        if held.egress is None or not held.egress.is_here():
+            held.egress = self._attach_tc(ifindex, name, _EGRESS)
         if not want_xdp:
             if held.xdp is not None:
                 self._remove_xdp(ifindex, held.xdp)
@@ -176,6 +216,8 @@ class Attachments:
         if held is not None:
             if held.xdp is not None:
                 self._remove_xdp(ifindex, held.xdp)
+            if held.egress is not None:
+                held.egress.remove()
             held.tc.remove()
 
     def observed(self) -> dict[InterfaceIndex, Attached]:
@@ -186,34 +228,38 @@ class Attachments:
         """Close all descriptors; what is attached stays attached."""
         for held in self._held.values():
             held.tc.close()
+            if held.egress is not None:
+                held.egress.close()
             if held.xdp is not None:
                 held.xdp.close()
         self._held.clear()
         for program in self._programs.values():
             program.close()
 
-    def _attach_tc(self, ifindex: InterfaceIndex, name: str) -> Ingress:
+    def _attach_tc(self, ifindex: InterfaceIndex, name: str, side: _Side) -> TcProgram:
+        program = self._programs[side.entry]
         try:
             if self._use_tcx:
-                path = self._path(ifindex, Hook.TC)
+                path = self._path(ifindex, side.link)
                 _remove(path)
-                return TcxIngress.attach(self._programs[Hook.TC], path, ifindex)
-            return ClsactIngress.attach(self._programs[Hook.TC], self._directory / f"{ifindex}{SUFFIX}")
+                return TcxProgram.attach(program, path, ifindex, side.tcx)
+            return ClsactProgram.attach(program, self._path(ifindex, side.mark))
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 raise InterfaceGoneError(f"there is no interface {name} (index {ifindex}) here") from error
-            if blocking := [row for row in clsact.filters(ifindex) if row.priority == clsact.PRIORITY]:
+            if blocking := [row for row in clsact.filters(ifindex, side.clsact) if row.priority == clsact.PRIORITY]:
+                where = side.clsact.name.lower()
                 raise AttachError(
                     f"priority {clsact.PRIORITY} of the tc filters of {name} is taken ({blocking[0].kind} "
-                    f"{blocking[0].name or 'filter'}): `tc filter show dev {name} ingress` lists it; give it another"
+                    f"{blocking[0].name or 'filter'}): `tc filter show dev {name} {where}` lists it; give it another"
                 ) from error
             raise
 
     def _attach_xdp(self, ifindex: InterfaceIndex) -> tuple[Link | None, str]:
-        path = self._path(ifindex, Hook.XDP)
+        path = self._path(ifindex, _XDP)
         _remove(path)
         try:
-            link = Link.create(self._programs[Hook.XDP], ifindex, AttachType.XDP, XDP_NATIVE)
+            link = Link.create(self._programs[Entry.XDP], ifindex, AttachType.XDP, XDP_NATIVE)
         except KernelError as error:
             if error.errno == errno.EPERM:
                 raise
@@ -230,20 +276,22 @@ class Attachments:
 
     def _remove_xdp(self, ifindex: InterfaceIndex, link: Link) -> None:
         link.close()
-        detach_pinned(self._path(ifindex, Hook.XDP))
+        detach_pinned(self._path(ifindex, _XDP))
 
-    def _path(self, ifindex: InterfaceIndex, hook: Hook) -> Path:
-        return self._directory / f"{ifindex}-{hook}"
+    def _path(self, ifindex: InterfaceIndex, kind: str) -> Path:
+        return self._directory / f"{ifindex}-{kind}"
 
     def _describe(self, ifindex: InterfaceIndex, held: _Held) -> Attached:
         mode = Mode.TC if held.xdp is None else Mode.XDP
-        order = foreign.tc_order(ifindex, held.tc.program_id())
-        reason = "; ".join(part for part in (held.reason, order) if part)
-        return Attached(ifindex, held.name, mode, reason, _ENTRIES[Hook(mode)])
+        orders = [foreign.tc_order(ifindex, held.tc.program_id())]
+        if held.egress is not None:
+            orders.append(foreign.tc_order(ifindex, held.egress.program_id(), at_egress=True))
+        reason = "; ".join(part for part in (held.reason, *orders) if part)
+        return Attached(ifindex, held.name, mode, reason, Entry.XDP if mode is Mode.XDP else Entry.INGRESS)
 
 
-def _open_programs(manifest: Manifest) -> dict[Hook, Program]:
-    return {hook: Program.open(manifest.programs[name].path) for hook, name in _ENTRIES.items()}
+def _open_programs(manifest: Manifest) -> dict[Entry, Program]:
+    return {entry: Program.open(manifest.programs[entry].path) for entry in Entry}
 
 
 def _name(ifindex: int) -> str:

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sluicegate_agent.kernel import bpffs, namespaces
-from sluicegate_agent.kernel.filters import SUFFIX
-from sluicegate_agent.kernel.ingress import detach_pinned
+from sluicegate_agent.kernel.filters import is_mark
+from sluicegate_agent.kernel.tc import detach_pinned
 from sluicegate_agent.loader.manifest import Manifest, check_format
 
 RUN_DIRECTORY = Path("/run/sluicegate")
@@ -165,7 +165,7 @@ class Pins:
 
     def _remove_filters(self) -> None:
         """Remove the filters that marks stand for; unlike links, only from inside their network namespace."""
-        marks = [path for path in self.links.iterdir() if path.name.endswith(SUFFIX)]
+        marks = [path for path in self.links.iterdir() if is_mark(path)]
         known = Identity.read(self._identity_path)
         if not marks or known is None or known.boot != _boot():
             return

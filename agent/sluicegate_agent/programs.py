@@ -39,6 +39,8 @@ def needed_features(balancers: Iterable[LoadBalancer]) -> frozenset[str]:
     for balancer in balancers:
         found.update(f"IPV{address.version}" for address in balancer.spec.addresses)
         found.add(_MODES[balancer.spec.forwarding.mode])
+        if balancer.spec.forwarding.mode is ForwardingMode.FULL_NAT:
+            found.add("DNAT")  # a backend may be on the node itself, and an address may come to it any time
     return frozenset(found)
 
 
@@ -76,4 +78,5 @@ def request(settings: AgentSettings, pins: Path, features: frozenset[str]) -> Lo
             "FRAGMENTS": _FRAGMENTED_PACKETS,
         },
         features={name: name in features for name in FEATURES},
+        cache=settings.cache_dir,
     )

@@ -50,12 +50,20 @@ class Hook(StrEnum):
     TC = "tc_ingress"
 
 
+EGRESS = "tc_egress"
+"""Where packets meet the programs on their way out; most tests are about what comes in."""
+
+
 REDIRECT = {Hook.XDP: XDP_REDIRECT, Hook.TC: TC_REDIRECT}
-ACTIONS = {
+_TC_ACTIONS = {"pass": {TC_NEXT}, "punt": {TC_NEXT}, "drop": {TC_SHOT}, "forward": {TC_REDIRECT}}
+ACTIONS: dict[str, dict[str, set[int]]] = {
     Hook.XDP: {"pass": {XDP_PASS}, "punt": {XDP_PASS}, "drop": {XDP_DROP}, "forward": {XDP_REDIRECT, XDP_TX}},
-    Hook.TC: {"pass": {TC_NEXT}, "punt": {TC_NEXT}, "drop": {TC_SHOT}, "forward": {TC_REDIRECT}},
+    Hook.TC: _TC_ACTIONS,
+    EGRESS: _TC_ACTIONS,
 }
-"""What a hook may return for each kind of reason."""
+"""What a hook returns for each kind of reason."""
+TO_STACK = {EGRESS: {TC_NEXT}, Hook.TC: {TC_NEXT}}
+"""And for what it forwards to the node's own stack, or what the stack is about to send."""
 
 
 def ip(*commands: str) -> None:
@@ -128,7 +136,7 @@ class Bench:
     datapath: KernelDatapath
     tables: KernelTables
     ifindex: dict[str, int]
-    programs: dict[Hook, Program] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
 
     def apply(self, *operations: Operation) -> None:
         """Write rows."""
@@ -137,7 +145,7 @@ class Bench:
 
     def run(
         self,
-        hook: Hook,
+        hook: str,
         frame: bytes,
         device: str = "c0",
         *,
@@ -146,7 +154,7 @@ class Bench:
         flags: RunFlag = RunFlag.NONE,
     ) -> TestRun:
         """Run one packet as if it came in on ``device``, without looking at the counters."""
-        if hook is Hook.XDP:
+        if hook == Hook.XDP:
             context = struct.pack("<6I", 0, len(frame), 0, self.ifindex[device], 0, 0)
         else:
             words = [0] * 48  # struct __sk_buff
@@ -154,7 +162,7 @@ class Bench:
             context = struct.pack("<48I", *words)
         return self.programs[hook].test_run(frame, ctx=context, cpu=cpu, flags=flags)
 
-    def send(self, hook: Hook, frame: bytes, device: str = "c0", *, gso_size: int = 0) -> Outcome:
+    def send(self, hook: str, frame: bytes, device: str = "c0", *, gso_size: int = 0) -> Outcome:
         """Run one packet and find the reason that was counted.
 
         Whatever the packet: it is counted once, the action fits the reason, and only a forwarded frame is changed.
@@ -165,16 +173,17 @@ class Bench:
         assert list(moved.values()) == [1], f"counted under {moved}, not under exactly one reason"
         (reason,) = moved
         kind = self._kinds[reason]
-        assert run.retval in ACTIONS[hook][kind], f"action {run.retval} for {reason}, which is a {kind}"
+        expected = ACTIONS[hook][kind] | (TO_STACK.get(hook, set()) if kind == "forward" else set())
+        assert run.retval in expected, f"action {run.retval} for {reason}, which is a {kind}"
         assert kind == "forward" or run.data == frame, f"{reason}, but the frame was changed"
         return Outcome(run.retval, run.data, reason)
 
-    def verdicts(self, hook: Hook) -> dict[str, int]:
+    def verdicts(self, hook: str) -> dict[str, int]:
         """Packets by reason."""
         rows = np.concatenate(
             [np.frombuffer(values, dtype="<u8") for _, values, _ in self.tables["verdicts"].map.items_batch()]
-        ).reshape(len(HOOKS), len(self.manifest.reasons), possible_cpus(), 2)
-        packets = rows[HOOKS.index(hook), :, :, 0].sum(axis=1)
+        ).reshape(len(HOOKS), -1, possible_cpus(), 2)
+        packets = rows[HOOKS.index(hook), : len(self.manifest.reasons), :, 0].sum(axis=1)
         return dict(zip(self._kinds, packets.tolist(), strict=True))
 
     @cached_property

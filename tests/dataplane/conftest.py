@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import Bench, Hook, lay_out_network
+from bench import EGRESS, Bench, Hook, lay_out_network
 from sluicegate_agent.datapath.kernel import KernelDatapath
 from sluicegate_agent.datapath.tables import KernelTables
 from sluicegate_agent.kernel import bpffs
@@ -19,6 +19,7 @@ from sluicegate_agent.kernel.libbpf import MapType, Program
 from sluicegate_agent.loader.client import load
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import LoadRequest, bpf_sources
+from sluicegate_agent.settings import load_settings
 
 CLONE_NEWNET = 0x40000000
 SIZES = {"FLOWS": 1024, "NATS": 1024, "SERVICES": 16, "FRONTENDS": 64, "BACKENDS": 128, "NEXTHOPS": 128}
@@ -75,9 +76,9 @@ def bench(manifest: Manifest, own_network: None) -> Iterator[Bench]:
     """Both hooks over empty tables."""
     with KernelTables(manifest) as tables:
         datapath = KernelDatapath(manifest)
-        programs = {
-            Hook.XDP: Program.open(manifest.programs["xdp_main"].path),
-            Hook.TC: Program.open(manifest.programs["tc_ingress"].path),
+        entries = {Hook.XDP: "xdp_main", Hook.TC: "tc_ingress", EGRESS: "tc_egress"}
+        programs: dict[str, Program] = {
+            hook: Program.open(manifest.programs[name].path) for hook, name in entries.items()
         }
         ifindex = {name: socket.if_nametoindex(name) for name in ("c0", "b0")}
         try:
@@ -90,7 +91,8 @@ def bench(manifest: Manifest, own_network: None) -> Iterator[Bench]:
 
 
 def _load(pins: Path, **features: bool) -> Manifest:
-    return load(LoadRequest(bpf_sources(), pins, SIZES, features), progress=lambda _: None)
+    request = LoadRequest(bpf_sources(), pins, SIZES, features, cache=load_settings().cache_dir)
+    return load(request, progress=lambda _: None)
 
 
 def _empty(tables: KernelTables) -> None:

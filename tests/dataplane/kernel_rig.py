@@ -8,7 +8,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,9 @@ from sluicegate_agent.loader import client
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import Hook, LoadRequest, Unit
 from sluicegate_agent.pins import Pins
+from sluicegate_agent.settings import load_settings
 
-UNITS = (Unit("xdp.c", Hook.XDP, ("xdp_main",), {"xdp_open": 0}), Unit("tc.c", Hook.TC, ("tc_ingress",)))
+UNITS = (Unit("xdp.c", Hook.XDP, ("xdp_main",), {"xdp_open": 0}), Unit("tc.c", Hook.TC, ("tc_ingress", "tc_egress")))
 
 MAPS = """\
 #ifndef MAPS_H
@@ -48,7 +49,11 @@ int xdp_main(struct xdp_md *ctx) {
     return XDP_PASS;
 }
 """
-TC = '#include "maps.h"\nint tc_ingress(struct __sk_buff *skb) { count(WITH_LATER ? 3 : 2); return -1; }\n'
+TC = """\
+#include "maps.h"
+int tc_ingress(struct __sk_buff *skb) { count(WITH_LATER ? 3 : 2); return -1; }
+int tc_egress(struct __sk_buff *skb) { count(WITH_LATER ? 5 : 4); return -1; }
+"""
 
 
 def run(*command: str) -> str:
@@ -134,8 +139,10 @@ class Sets:
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sets]:
     """Both sets of the small programs, loaded."""
     sources = write_sources(tmp_path_factory.mktemp("sources"))
+    cache = load_settings().cache_dir
     with pin_place() as place:
-        yield Sets(*(client.load(request_for(sources, place, later=later), progress=print) for later in (False, True)))
+        requests = (replace(request_for(sources, place, later=later), cache=cache) for later in (False, True))
+        yield Sets(*(client.load(request, progress=print) for request in requests))
 
 
 @pytest.fixture

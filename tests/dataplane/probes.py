@@ -35,7 +35,7 @@ def drawn_slots(family: int, protocol: Protocol, port: int, slots: int, draws: i
         value = (mix(value ^ source) + destination) & WORD
     (sport, dport) = struct.unpack("<HH", struct.pack("!HH", port, VIP_PORT))
     value = mix((mix(value ^ (sport << 16 | dport)) + protocol) & WORD)
-    return [mix((value + n * GOLDEN_RATIO) & WORD) % slots for n in range(draws)]
+    return [mix((value + n * GOLDEN_RATIO) & WORD) * slots >> 32 for n in range(draws)]
 
 
 def send_to(bench: Bench, hook: Hook, frame: bytes) -> tuple[Outcome, BackendId | None]:

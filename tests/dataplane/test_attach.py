@@ -60,7 +60,7 @@ def test_both_hooks_are_attached_where_the_driver_takes_xdp(
     assert (attached.mode, attached.reason, attached.program) == (Mode.XDP, "", "xdp_main")
     xdp, tc = program_ids(sets.now)
     assert running(veth) == ({xdp}, {tc})
-    assert sorted(path.name for path in pins.links.iterdir()) == [f"{veth}-tc", f"{veth}-xdp"]
+    assert sorted(path.name for path in pins.links.iterdir()) == [f"{veth}-egress", f"{veth}-tc", f"{veth}-xdp"]
     assert attachments.observed() == {veth: attached}
 
 
@@ -140,7 +140,7 @@ def test_an_interface_that_comes_back_with_another_index_is_attached_anew(
     attachments.detach(veth)
     attached = attachments.attach(again, "sgt0", want_xdp=True)
     assert attachments.observed() == {again: attached}
-    assert sorted(path.name for path in pins.links.iterdir()) == [f"{again}-tc", f"{again}-xdp"]
+    assert sorted(path.name for path in pins.links.iterdir()) == [f"{again}-egress", f"{again}-tc", f"{again}-xdp"]
 
 
 def test_another_interface_under_the_same_index_is_attached_anew(
@@ -179,7 +179,7 @@ def test_the_next_agent_lets_go_of_links_whose_interface_is_gone_or_another_one(
     add_veth("sgt9", "index", str(veth))
     following = restarted(attachments, pins, sets.now)
     assert set(following.observed()) == {kept}
-    assert sorted(path.name for path in pins.links.iterdir()) == [f"{kept}-tc", f"{kept}-xdp"]
+    assert sorted(path.name for path in pins.links.iterdir()) == [f"{kept}-egress", f"{kept}-tc", f"{kept}-xdp"]
     following.close()
 
 

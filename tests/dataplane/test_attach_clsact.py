@@ -57,7 +57,8 @@ def test_the_filter_stands_beside_xdp(attachments: Attachments, veth: InterfaceI
     assert attachments.observed() == {veth: attached}
     assert at_our_place(veth) == [tc_program(sets.now)]
     assert attachments.attach(veth, "sgt0", want_xdp=True) == attached
-    assert sorted(path.name for path in pins.links.iterdir()) == [f"{veth}-filter", f"{veth}-qdisc", f"{veth}-xdp"]
+    marks = [f"{veth}-filter", f"{veth}-outfilter", f"{veth}-qdisc", f"{veth}-xdp"]
+    assert sorted(path.name for path in pins.links.iterdir()) == marks
 
 
 def test_the_next_agent_adopts_the_filter_and_moves_it_to_new_programs(

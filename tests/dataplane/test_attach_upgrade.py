@@ -54,6 +54,7 @@ int tc_ingress(struct __sk_buff *skb) {
     open_flow((void *)(long)skb->data, (void *)(long)skb->data_end);
     return -1;
 }
+int tc_egress(struct __sk_buff *skb) { return -1; }
 """
 
 

@@ -188,7 +188,7 @@ def test_sources_that_do_not_match_the_units_are_refused(sources: Path, place: P
 
 
 def test_tail_calls_without_a_program_array_are_refused(sources: Path, place: Path) -> None:
-    request = replace(request_for(sources, place), units=(Unit("tc.c", Hook.TC, (), {"tc_ingress": 0}),))
+    request = replace(request_for(sources, place), units=(Unit("tc.c", Hook.TC, ("tc_egress",), {"tc_ingress": 0}),))
     with pytest.raises(LoaderError, match="has tail calls but no map tails_"):
         client.load(request, progress=print)
 

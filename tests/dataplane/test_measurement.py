@@ -14,7 +14,7 @@ from scapy.layers.l2 import Ether
 
 from bench import CLIENT, Bench, Hook
 from frames import reply, request
-from services import TRANSLATING_MODES, set_state, setup_service
+from services import IDLE_SECONDS, TRANSLATING_MODES, set_state, setup_service
 from sluicegate_agent.datapath.model import BackendId, BackendState, ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
@@ -234,3 +234,18 @@ def test_counts_and_times_are_cleared_with_the_id(bench: Bench) -> None:
     setup_service(bench, family=4)
     assert counted(bench, backend) == {}
     assert times(bench, backend) == {"handshake": 0, "first_response": 0}
+
+
+@MODES
+def test_requests_whose_flow_was_lost_are_forgotten_within_a_few_sweeps(bench: Bench, mode: ForwardingMode) -> None:
+    (backend,) = setup_service(bench, family=4, mode=mode)
+    for port in range(20000, 20008):
+        Talk(bench, Hook.XDP, 4, mode, port).play((*HANDSHAKE, ASK))
+    assert bench.datapath.sweep().waiting == {backend: 8}
+    assert bench.datapath.loads()[backend].in_flight == 8
+    bench.age_flows(4, IDLE_SECONDS + 5)
+    for _ in range(5):
+        assert bench.datapath.sweep().waiting == {}
+    assert bench.datapath.loads()[backend].in_flight == 0
+    Talk(bench, Hook.XDP, 4, mode, 30000).play((*HANDSHAKE, ASK))
+    assert bench.datapath.loads()[backend].in_flight == 1

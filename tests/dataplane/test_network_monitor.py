@@ -134,9 +134,8 @@ def test_the_kernels_way_is_found(namespace, route, address, gateway, source, mt
 @pytest.mark.parametrize(
     ("route", "address", "words"),
     [
-        (None, "10.0.0.1", "is an address of this node"),
-        (None, "fd00::1", "is an address of this node"),
-        (None, "127.0.0.5", "is an address of this node"),
+        (None, "127.0.0.5", "is a loopback address"),
+        (None, "::1", "is a loopback address"),
         (None, "10.0.0.255", "broadcast"),
         (None, "10.9.0.1", "no route to 10.9.0.1"),
         (None, "fd09::1", "no route to fd09::1"),
@@ -245,11 +244,20 @@ def test_a_removed_interface_is_gone_from_the_snapshot(namespace):
     watching(namespace, scenario, NEAR)
 
 
-def test_an_address_that_becomes_the_nodes_own_is_refused_from_then_on(namespace):
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_an_address_of_the_node_leads_to_its_own_stack(namespace, address):
+    async def scenario(monitor):
+        return monitor.snapshot.paths[ip_address(address)]
+
+    found = watching(namespace, scenario, ip_address(address))
+    assert isinstance(found, Path)
+    assert (found.local, found.gateway) == (True, ip_address(address))
+
+
+def test_an_address_that_becomes_the_nodes_own_leads_to_its_own_stack_from_then_on(namespace):
     async def scenario(monitor):
         namespace.ip("addr add 10.0.0.2/32 dev lo")
-        now = await until(monitor, lambda now: isinstance(now.paths[NEAR], NoPath))
-        assert "is an address of this node" in now.paths[NEAR].reason
+        now = await until(monitor, lambda now: isinstance(now.paths[NEAR], Path) and now.paths[NEAR].local)
         assert NEAR in now.addresses
 
     watching(namespace, scenario, NEAR)

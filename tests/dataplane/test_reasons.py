@@ -27,6 +27,7 @@ REACHED = {
         "no_route",
         "forwarding_off",
     },
+    "test_local.py": {"local", "local_loop"},
     "test_ping.py": {"answered_echo"},
     "test_request_and_reply.py": {"forwarded_request", "forwarded_reply"},
     "test_selection.py": {"no_backend", "backend_gone"},

@@ -51,7 +51,7 @@ def slot_of(family: int, protocol: Protocol, port: int, slots: int) -> int:
         value = (mix(value ^ source) + destination) & 0xFFFFFFFF
     (sport, dport) = struct.unpack("<HH", struct.pack("!HH", port, VIP_PORT))
     value = mix(value ^ (sport << 16 | dport))
-    return mix(mix((value + protocol) & 0xFFFFFFFF)) % slots
+    return mix(mix((value + protocol) & 0xFFFFFFFF)) * slots >> 32
 
 
 def index_of(family: int, address: bytes) -> int:

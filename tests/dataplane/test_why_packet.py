@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from bench import BACKENDS, CLIENT, SOURCE, VIP, VIP_PORT, Bench, Hook
+from bench import BACKENDS, CLIENT, SOURCE, VIP, VIP_PORT, Bench, Hook, ip
 from frames import reply, request
 from services import setup_service
 from sluicegate_agent.attach import Attached, Mode
@@ -28,7 +28,7 @@ from sluicegate_agent.datapath.model import (
 )
 from sluicegate_agent.inspection.evidence import Evidence, gather
 from sluicegate_agent.inspection.frames import Kind, frame_of
-from sluicegate_agent.network.model import Path
+from sluicegate_agent.network.model import NoPath, Path
 
 pytestmark = pytest.mark.kernel
 
@@ -206,3 +206,27 @@ def test_the_made_up_frame_is_one_that_a_client_sends(family: int, protocol: Pro
             if name in layer.fields:
                 delattr(layer, name)
     assert bytes(again) == frame
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("mode", [ForwardingMode.FULL_NAT, ForwardingMode.DNAT])
+def test_a_client_on_the_node_is_met_where_its_packets_leave(bench: Bench, family: int, mode: ForwardingMode) -> None:
+    setup_service(bench, family=family, mode=mode)
+    node = {4: "10.1.0.1", 6: "fd01::1"}[family]
+    ip(f"route add {VIP[family]} via {CLIENT[family]} dev c0")
+    try:
+        evidence = ask(bench, replace(question(family), client=ip_address(node)))
+    finally:
+        ip(f"route del {VIP[family]}")
+    assert (evidence.from_here, evidence.ingress) == (True, bench.ifindex["c0"])
+    assert evidence.trial is not None
+    assert [step.hook for step in evidence.trial.steps] == ["tc_egress"]
+    assert reason(evidence) == "forwarded_request"
+    assert entries(bench, family) == {"flows": 0, "nat": 0, "affinity": 0}
+
+
+def test_a_client_on_the_node_without_a_route_to_the_vip_is_told(bench: Bench) -> None:
+    setup_service(bench, family=4)
+    evidence = ask(bench, replace(question(4), client=ip_address("10.1.0.1")))
+    assert (evidence.from_here, evidence.trial) == (True, None)
+    assert isinstance(evidence.exit, NoPath)

@@ -35,6 +35,10 @@ Record: TypeAlias = np.void
 
 HOP_RESOLVED = 1
 HOP_XDP = 2
+HOP_LOCAL = 4
+
+# enum backend_flag
+BACKEND_LOCAL = 1
 # enum frontend_flag
 RESTRICTED = 1
 AFFINITY = 2
@@ -133,7 +137,9 @@ def encode_nexthop(layout: Layout, row: Nexthop) -> bytes:
     resolved = row.destination_mac is not None
     out["hop"]["ifindex"] = row.ifindex
     out["hop"]["mtu"] = min(row.mtu, 0xFFFF)
-    out["hop"]["flags"] = (HOP_RESOLVED if resolved else 0) | (HOP_XDP if row.xdp else 0)
+    out["hop"]["flags"] = (
+        (HOP_RESOLVED if resolved else 0) | (HOP_XDP if row.xdp else 0) | (HOP_LOCAL if row.local else 0)
+    )
     out["hop"]["source_mac"] = _mac(row.source_mac)
     out["hop"]["destination_mac"] = _mac(row.destination_mac or b"")
     out["gateway"] = address_words(row.gateway)
@@ -152,6 +158,7 @@ def decode_nexthop(row: Record) -> Nexthop:
         source_mac=hop["source_mac"].tobytes(),
         destination_mac=hop["destination_mac"].tobytes() if flags & HOP_RESOLVED else None,
         xdp=bool(flags & HOP_XDP),
+        local=bool(flags & HOP_LOCAL),
     )
 
 
@@ -171,6 +178,7 @@ def encode_backend(layout: Layout, row: Backend) -> bytes:
     out["family"] = row.endpoint.address.version
     out["protocol"] = row.endpoint.protocol
     out["state"] = row.state
+    out["flags"] = BACKEND_LOCAL if row.local else 0
     return out.tobytes()
 
 
@@ -189,6 +197,7 @@ def decode_backend(row: Record) -> Backend:
         state=state,
         generation=generation,
         weight=int(row["weight"]),
+        local=bool(int(row["flags"]) & BACKEND_LOCAL),
     )
 
 

@@ -25,6 +25,8 @@ ESTABLISHED = 1
 CLIENT_FIN = 4
 BACKEND_FIN = 8
 RESET = 16
+COUNTED_CLOSED = 32
+WAITING = 256
 _BOTH_FIN = CLIENT_FIN | BACKEND_FIN
 
 _FAMILIES = (4, 6)
@@ -37,6 +39,8 @@ _GRACE = 2
 @dataclass(slots=True)
 class _Tally:
     backends: Counter[int] = field(default_factory=Counter)
+    unclosed: Counter[int] = field(default_factory=Counter)
+    waiting: Counter[int] = field(default_factory=Counter)
     frontends: Counter[int] = field(default_factory=Counter)
     half_open: int = 0
     removed: int = 0
@@ -130,6 +134,8 @@ def sweep(tables: KernelTables, rules: FlowRules) -> tuple[Census, dict[str, int
             flows={BackendId(key): count for key, count in tally.backends.items()},
             frontend_flows={FrontendId(key): count for key, count in tally.frontends.items()},
             half_open=tally.half_open,
+            unclosed={BackendId(key): count for key, count in tally.unclosed.items()},
+            waiting={BackendId(key): count for key, count in tally.waiting.items()},
             removed=tally.removed,
         ),
         dict(tally.entries),
@@ -161,6 +167,13 @@ def _count(
     live = counted & judged.live
     for key, count in zip(*np.unique(values["backend"][live], return_counts=True), strict=True):
         tally.backends[int(key)] += int(count)
+    state = values["state"]
+    for rows, counter in (
+        (live & ((state & COUNTED_CLOSED) == 0), tally.unclosed),
+        (live & ((state & WAITING) != 0), tally.waiting),
+    ):
+        for key, count in zip(*np.unique(values["backend"][rows], return_counts=True), strict=True):
+            counter[int(key)] += int(count)
     for key, count in zip(*np.unique(frontends[live], return_counts=True), strict=True):
         tally.frontends[int(key)] += int(count)
     tally.half_open += int(np.count_nonzero(live & judged.half_open))

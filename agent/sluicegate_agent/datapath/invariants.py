@@ -160,7 +160,7 @@ def _answers_here(state: KernelState, service: ServiceId) -> bool:
 def _outside_filter(bits: AddressFilter, backend: Backend, *, answers_here: bool) -> str | None:
     if backend.endpoint is None:
         return "a backend in use has no endpoint"
-    if backend.source is None and not answers_here:
+    if backend.source is None and not (answers_here or backend.local):
         return None
     wanted = bits.dnat_backends if backend.source is None else bits.nat_backends
     if address_hash(backend.endpoint.address) not in wanted:

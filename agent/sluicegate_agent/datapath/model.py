@@ -101,6 +101,7 @@ class Nexthop:
     """``struct nexthop``: the neighbour that leads to one or more backends.
 
     ``destination_mac`` is None while the neighbour is unresolved; ``xdp``: its device takes redirected frames.
+    ``local``: the node itself, whose stack takes the packets.
     """
 
     ifindex: InterfaceIndex
@@ -109,13 +110,15 @@ class Nexthop:
     source_mac: bytes
     destination_mac: bytes | None
     xdp: bool
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """``struct backend``: one backend endpoint of one service.
 
-    ``source`` is None in DNAT. A row with state FREE keeps nothing but its generation.
+    ``source`` is None in DNAT. A ``local`` backend is an address of this node: it is reached in DNAT, whatever its
+    service's mode. A row with state FREE keeps nothing but its generation.
     """
 
     service: ServiceId
@@ -125,6 +128,7 @@ class Backend:
     state: BackendState
     generation: int
     weight: int = 1000
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

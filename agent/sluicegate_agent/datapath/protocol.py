@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sluicegate_agent.datapath.model import BackendId, FrontendId, KernelState, Operation
+from sluicegate_agent.signals.model import Latencies, Load
 
 
 class DatapathError(Exception):
@@ -37,22 +39,43 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramRuns:
+    """How often a program ran and for how long in all, while the kernel's statistics were on."""
+
+    seconds: float
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
-    """Everything that the kernel counted since its maps were made."""
+    """Everything that the kernel counted since its maps were made.
+
+    ``runs`` are by program, such as xdp_main. They stand still while no one has turned the kernel's statistics on
+    (``SLUICEGATE_PROGRAM_STATISTICS``, or sysctl kernel.bpf_stats_enabled).
+    """
 
     verdicts: tuple[Verdict, ...] = ()
     frontends: dict[FrontendId, Traffic] = field(default_factory=dict)
     backends: dict[BackendId, Traffic] = field(default_factory=dict)
     map_entries: dict[str, int] = field(default_factory=dict)
     map_capacity: dict[str, int] = field(default_factory=dict)
+    loads: Mapping[BackendId, Load] = field(default_factory=dict)
+    latencies: Mapping[BackendId, Latencies] = field(default_factory=dict)
+    runs: Mapping[str, ProgramRuns] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Live flows by backend, as the last sweep of the flow tables counted them; and what the sweep removed."""
+    """Live flows by backend, as the last sweep of the flow tables counted them; and what the sweep removed.
+
+    ``unclosed`` are those of which neither side has begun to close: what the kernel counts as opened and not closed.
+    ``waiting`` are those with a request that has no byte of a response yet.
+    """
 
     flows: dict[BackendId, int] = field(default_factory=dict)
     frontend_flows: dict[FrontendId, int] = field(default_factory=dict)
+    unclosed: dict[BackendId, int] = field(default_factory=dict)
+    waiting: dict[BackendId, int] = field(default_factory=dict)
     half_open: int = 0
     removed: int = 0
 
@@ -70,6 +93,17 @@ class Datapath(Protocol):
 
     def counters(self) -> Counters:
         """Read all counters."""
+        ...
+
+    def loads(self, wanted: Collection[BackendId] | None = None) -> Mapping[BackendId, Load]:
+        """What selection and passive measurement counted, of backends in use: of the ``wanted``, or of all.
+
+        Quick: called ten times a second.
+        """
+        ...
+
+    def latencies(self) -> Mapping[BackendId, Latencies]:
+        """Histograms of all backends in use."""
         ...
 
     def sweep(self) -> Census:

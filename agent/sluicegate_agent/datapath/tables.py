@@ -53,6 +53,10 @@ class KernelTable:
         joined = np.concatenate(rows)
         return {name: int(joined[name].sum()) for name in self.value.names or ()}
 
+    def head(self, count: int) -> npt.NDArray[np.void]:
+        """The rows of an array's first indices, in one call to the kernel."""
+        return np.frombuffer(self.map.first_rows(min(count, self.capacity)), dtype=self.value)
+
     def batches(self) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]]:
         """All rows as arrays of keys and values."""
         for keys, values, count in self.map.items_batch():

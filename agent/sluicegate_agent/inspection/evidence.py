@@ -18,6 +18,7 @@ from sluicegate_agent.datapath.model import (
     FrontendId,
     InterfaceFlag,
     InterfaceIndex,
+    IPAddress,
     IPNetwork,
     KernelState,
     Nexthop,
@@ -66,6 +67,8 @@ class Target:
 class Evidence:
     """``path`` leads back to the client; ``ingress`` is where its packets come in, as far as that tells.
 
+    For a client on this node ``from_here`` is true: its packets are met where they leave, at ``ingress`` all the same,
+    to which ``exit`` leads; it says why where nothing leads to the VIP.
     ``target`` is None when nothing balances the VIP's port. ``trial`` is None when no program could be run on a
     packet: ``obstacle`` then says why.
     """
@@ -76,6 +79,8 @@ class Evidence:
     target: Target | None = None
     trial: Trial | None = None
     obstacle: str = ""
+    from_here: bool = False
+    exit: Path | NoPath | None = None
 
 
 def gather(
@@ -90,24 +95,29 @@ def gather(
 
     ``arrival`` is the interface to take when there is no way back to the client. Raises KernelError.
     """
-    path = _path_to(question)
+    path = _path_to(question.client)
+    from_here = isinstance(path, Path) and path.local
+    exit_ = _path_to(question.vip.address) if from_here else None
     ingress = path.ifindex if isinstance(path, Path) else arrival
+    if exit_ is not None:
+        ingress = exit_.ifindex if isinstance(exit_, Path) else None
     with KernelTables(manifest) as tables:
         target = _target(tables, question, state)
-        bench, obstacle = _bench(attached.get(ingress) if ingress else None, manifest, tables, state)
+        met = attached.get(ingress) if ingress else None
+        bench, obstacle = _bench(met, manifest, tables, state, from_here=from_here)
         trial, obstacle = _try(bench, tables, question, target) if bench else (None, obstacle)
-    return Evidence(path, ingress, state.settings, target, trial, obstacle)
+    return Evidence(path, ingress, state.settings, target, trial, obstacle, from_here, exit_)
 
 
-def _path_to(question: PacketQuestion) -> Path | NoPath:
+def _path_to(address: IPAddress) -> Path | NoPath:
     try:
         reader = Reader()
     except OSError as error:
         return NoPath(f"the kernel does not tell its routes: {error}")
     try:
-        return reader.path(question.client, reader.tables())
+        return reader.path(address, reader.tables())
     except (OSError, NetlinkError) as error:
-        return NoPath(f"the route lookup for {question.client} failed: {error}")
+        return NoPath(f"the route lookup for {address} failed: {error}")
     finally:
         reader.close()
 
@@ -165,15 +175,18 @@ def _admission(tables: KernelTables, row: Frontend, settings: Settings) -> Admis
 
 
 def _bench(
-    attached: Attached | None, manifest: Manifest, tables: KernelTables, state: KernelState
+    attached: Attached | None, manifest: Manifest, tables: KernelTables, state: KernelState, *, from_here: bool
 ) -> tuple[Bench | None, str]:
     """The programs as they run on the interface, or why they cannot be run on a made-up packet."""
     if attached is None:
-        return None, "no program of ours runs on the interface where the packet comes in"
+        where = "leaves" if from_here else "comes in"
+        return None, f"no program of ours runs on the interface where the packet {where}"
     interface = state.interfaces.get(attached.ifindex)
     if interface is None or InterfaceFlag.L3 in interface.flags:
         return None, f"a packet for {attached.name}, which has no Ethernet header, cannot be made up"
-    hooks = ("xdp", "tc_ingress") if attached.mode is Mode.XDP else ("tc_ingress",)
+    hooks: tuple[str, ...] = ("xdp", "tc_ingress") if attached.mode is Mode.XDP else ("tc_ingress",)
+    if from_here:
+        hooks = ("tc_egress",)
     return Bench(manifest, tables, attached.ifindex, interface.mac, hooks), ""
 
 

@@ -27,12 +27,13 @@ from sluicegate_agent.kernel.programs import Program
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.sources import Reason
 
-ENTRIES = {"xdp": "xdp_main", "tc_ingress": "tc_ingress"}
+ENTRIES = {"xdp": "xdp_main", "tc_ingress": "tc_ingress", "tc_egress": "tc_egress"}
 
 # Actions that stand for each kind of reason: <linux/bpf.h>, <linux/pkt_cls.h>.
 _XDP_KINDS = {1: {"drop"}, 2: {"pass", "punt"}, 3: {"forward"}, 4: {"forward"}}
-_TC_KINDS = {2: {"drop"}, 7: {"forward"}, 0xFFFFFFFF: {"pass", "punt"}}
-_KINDS = {"xdp": _XDP_KINDS, "tc_ingress": _TC_KINDS}
+# tc also lets a packet go on that it forwarded to the node's own stack.
+_TC_KINDS = {2: {"drop"}, 7: {"forward"}, 0xFFFFFFFF: {"pass", "punt", "forward"}}
+_KINDS = {"xdp": _XDP_KINDS, "tc_ingress": _TC_KINDS, "tc_egress": _TC_KINDS}
 
 _ANSWERED = 2  # enum flow_state
 _CPU_STRIDE = 16  # struct verdict_counter
@@ -122,7 +123,7 @@ class Bench:
 
     def _counted(self, hook: str) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
         """Packets by reason on the CPU that the programs are run on: few others are counted there meanwhile."""
-        first = HOOKS.index(hook) * len(self._manifest.reasons)
+        first = HOOKS.index(hook) * (self._manifest.maps["verdicts"].max_entries // len(HOOKS))
         verdicts = self._tables["verdicts"].map
         counts = np.zeros(len(self._manifest.reasons), dtype=np.uint64)
         for index in range(len(counts)):

@@ -1,7 +1,8 @@
 """Classic tc filters by rtnetlink: how a program gets on an interface where the kernel has no tcx links.
 
-The qdisc clsact gives an interface filters at ingress; ours is a cls_bpf filter in direct-action mode. It lives in the
-kernel as long as its interface stays in its network namespace. Layouts: linux/rtnetlink.h, linux/pkt_cls.h.
+The qdisc clsact gives an interface filters at ingress and egress; ours are cls_bpf filters in direct-action mode. They
+live in the kernel as long as their interface stays in its network namespace. Layouts: linux/rtnetlink.h,
+linux/pkt_cls.h.
 """
 
 from __future__ import annotations
@@ -106,19 +107,20 @@ def remove_qdisc(ifindex: int) -> bool:
     return _change(_Kind.DELETE_QDISC, body, 0, f"remove clsact from interface {ifindex}", gone)
 
 
-def add_filter(ifindex: int, program: Program, name: str) -> None:
+def add_filter(ifindex: int, program: Program, name: str, side: Side = Side.INGRESS) -> None:
     """Put our filter on an interface that has clsact. Raises KernelError, with EEXIST when our place is taken."""
-    _change(_Kind.NEW_FILTER, _filter(ifindex, program, name), CREATE | EXCLUSIVE, _adding(ifindex), set())
+    _change(_Kind.NEW_FILTER, _filter(ifindex, program, name, side), CREATE | EXCLUSIVE, _adding(ifindex), set())
 
 
-def replace_filter(ifindex: int, program: Program, name: str) -> bool:
+def replace_filter(ifindex: int, program: Program, name: str, side: Side = Side.INGRESS) -> bool:
     """Give our filter another program, atomically; False when there is no filter any more. Raises KernelError."""
-    return _change(_Kind.NEW_FILTER, _filter(ifindex, program, name), 0, _adding(ifindex), {errno.ENODEV, errno.ENOENT})
+    gone = {errno.ENODEV, errno.ENOENT}
+    return _change(_Kind.NEW_FILTER, _filter(ifindex, program, name, side), 0, _adding(ifindex), gone)
 
 
-def remove_filter(ifindex: int) -> bool:
+def remove_filter(ifindex: int, side: Side = Side.INGRESS) -> bool:
     """Remove the filter at our place; False when there is none. Raises KernelError."""
-    body = _TCMSG.pack(0, ifindex, HANDLE, Side.INGRESS, PRIORITY << 16 | _PROTOCOL_ALL)
+    body = _TCMSG.pack(0, ifindex, HANDLE, side, PRIORITY << 16 | _PROTOCOL_ALL)
     body += attribute(1, f"{_KIND}\0".encode())
     gone = {errno.ENODEV, errno.ENOENT, errno.EINVAL}
     return _change(_Kind.DELETE_FILTER, body, 0, f"remove the tc filter from interface {ifindex}", gone)
@@ -128,13 +130,13 @@ def _adding(ifindex: int) -> str:
     return f"put a tc filter on interface {ifindex}"
 
 
-def _filter(ifindex: int, program: Program, name: str) -> bytes:
+def _filter(ifindex: int, program: Program, name: str, side: Side) -> bytes:
     options = (
         attribute(6, _U32.pack(program.fd))
         + attribute(7, f"{name}\0".encode())
         + attribute(8, _U32.pack(1))  # TCA_BPF_FLAG_ACT_DIRECT: the program's result is the verdict
     )
-    head = _TCMSG.pack(0, ifindex, HANDLE, Side.INGRESS, PRIORITY << 16 | _PROTOCOL_ALL)
+    head = _TCMSG.pack(0, ifindex, HANDLE, side, PRIORITY << 16 | _PROTOCOL_ALL)
     return head + attribute(1, f"{_KIND}\0".encode()) + attribute(2, options)
 
 

@@ -14,7 +14,7 @@ from sluicegate_agent.kernel.libbpf import (
 )
 
 
-def tc_order(ifindex: int, ours: int) -> str:
+def tc_order(ifindex: int, ours: int, *, at_egress: bool = False) -> str:
     """How our tc program, by its id, runs among those of others; empty when it is alone. Raises KernelError.
 
     The kernel runs tcx links first, in their order, then clsact filters by priority.
@@ -22,12 +22,12 @@ def tc_order(ifindex: int, ours: int) -> str:
     before: list[str] = []
     after: list[str] = []
     side = before
-    for program_id in programs_at(ifindex, AttachType.TCX_INGRESS):
+    for program_id in programs_at(ifindex, AttachType.TCX_EGRESS if at_egress else AttachType.TCX_INGRESS):
         if program_id == ours:
             side = after
         else:
             side.append(program(program_id))
-    for row in clsact.filters(ifindex):
+    for row in clsact.filters(ifindex, clsact.Side.EGRESS if at_egress else clsact.Side.INGRESS):
         if row.program_id == ours:
             side = after
         elif row.runs:
@@ -37,7 +37,8 @@ def tc_order(ifindex: int, ours: int) -> str:
         parts.append(f"after {', '.join(before)}, which may keep packets from it")
     if after:
         parts.append(f"before {', '.join(after)}")
-    return f"in tc ours runs {' and '.join(parts)}" if parts else ""
+    where = "in tc egress" if at_egress else "in tc"
+    return f"{where} ours runs {' and '.join(parts)}" if parts else ""
 
 
 def xdp_program(ifindex: int) -> str:

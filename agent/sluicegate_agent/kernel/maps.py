@@ -197,6 +197,19 @@ class BpfMap(Descriptor):
                 return
             cursor = following
 
+    def first_rows(self, count: int) -> bytes:
+        """The values of indices 0 to ``count`` - 1 of an array, in one call."""
+        values = ctypes.create_string_buffer(self.stored_size * count)
+        keys = ctypes.create_string_buffer(self.info.key_size * count)
+        cursor = ctypes.create_string_buffer(max(self.info.key_size, 8))
+        read = ctypes.c_uint32(count)
+        _, number = try_call("bpf_map_lookup_batch", self._fd, None, cursor, keys, values, ctypes.byref(read), None)
+        if number not in {0, errno.ENOENT}:  # ENOENT: that was all
+            raise KernelError(f"read the map {self.info.name} in one batch", number)
+        if read.value != count:
+            raise ValueError(f"{self.info.name} has {read.value} rows, not {count}")
+        return values.raw
+
     def update_batch(self, keys: bytes, values: bytes, count: int) -> None:
         """Write ``count`` rows. A failure leaves the rows before it written."""
         if len(keys) != count * self.info.key_size or len(values) != count * self.stored_size:

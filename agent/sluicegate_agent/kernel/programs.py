@@ -71,6 +71,9 @@ class LoadedInfo:
     verified_insns: int
     load_time: int
     """When it was loaded, ns since boot."""
+    run_ns: int = 0
+    run_count: int = 0
+    """How long it ran in all, and how often, while run time statistics were on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,8 @@ class Program(Descriptor):
             raw.jited_prog_len,
             raw.verified_insns,
             raw.load_time,
+            raw.run_time_ns,
+            raw.run_cnt,
         )
 
     def test_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from sluicegate_agent.loader.carry import carry_all, with_replaced
-from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.loader.errors import WARNING, LoaderError
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import LoadRequest
 from sluicegate_agent.loader.sources import set_digest
+
+_log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 120.0
 _LAST_LINES = 20
@@ -44,10 +47,10 @@ def load(
     previous: Manifest | None = None,
     timeout: float = _TIMEOUT_SECONDS,
 ) -> Manifest:
-    """Compile, load and pin in a subprocess, which takes one to three seconds; ``timeout`` is in seconds.
+    """Compile, load and pin in a subprocess, which takes some seconds, or one if nothing is to be compiled.
 
     What is pinned from before stays in use until the links are updated; rows of maps that ``previous`` had with
-    another layout are taken over. Raises LoaderError, and KernelError when they cannot be.
+    another layout are taken over. ``timeout`` is in seconds. Raises LoaderError, and KernelError when they cannot be.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
         code, last = _run(request, progress, answer, timeout)
@@ -88,8 +91,12 @@ def _run(
             with suppress(BrokenPipeError), process.stdin:  # one that dies at once says why by its exit code
                 process.stdin.write(request.to_json())
             for line in process.stderr:
-                last = [*last[1 - _LAST_LINES :], line.rstrip()]
-                progress(line.rstrip())
+                text = line.rstrip()
+                last = [*last[1 - _LAST_LINES :], text]
+                if text.startswith(WARNING):
+                    _log.warning("the loader warns: %s", text.removeprefix(WARNING))
+                else:
+                    progress(text)
         finally:
             deadline.cancel()
     return process.returncode, last

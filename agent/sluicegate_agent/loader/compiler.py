@@ -1,4 +1,4 @@
-"""From C in bcc's dialect to instructions and maps. Nothing else in the agent imports bcc."""
+"""From C in bcc's dialect to an image of instructions and maps. Nothing else in the agent imports bcc."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import IO, Self
 
+from sluicegate_agent.kernel.libbpf import BpfMap
 from sluicegate_agent.loader import layout
 from sluicegate_agent.loader.errors import LoaderError
+from sluicegate_agent.loader.image import FunctionImage, MapImage, UnitImage
 from sluicegate_agent.loader.layout import Layout
 
 # Headers and quotes are summed up as words whatever their type: the compiler must not take them for different memory.
 _LANGUAGE = ("-fno-strict-aliasing",)
 _WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-macro-redefined")
+FLAGS = (*_LANGUAGE, *_WARNINGS)
+"""What every file is compiled with."""
+
 _NOISE = re.compile(r"modprobe|^In file included from|kheaders")
-_MODULES = Path("/lib/modules")
-_ARCHIVE = Path("/sys/kernel/kheaders.tar.xz")  # CONFIG_IKHEADERS
+MODULES = Path("/lib/modules")
+ARCHIVE = Path("/sys/kernel/kheaders.tar.xz")  # CONFIG_IKHEADERS
+"""Where bcc looks for the kernel's headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,28 @@ class CompiledMap:
     value: Layout
 
 
+def compile_unit(text: str, defines: tuple[str, ...]) -> UnitImage:
+    """Compile a joined text. Raises LoaderError."""
+    with CompiledUnit(text, defines) as compiled:
+        maps = compiled.maps()
+        names = {row.fd: row.name for row in maps}
+        functions = {name: FunctionImage.unlinked(code, names) for name, code in compiled.functions().items()}
+        return UnitImage(compiled.license_name, tuple(_map_image(row) for row in maps), functions)
+
+
+def _map_image(row: CompiledMap) -> MapImage:
+    with BpfMap(os.dup(row.fd)) as opened:
+        info = opened.info
+    sizes = (info.key_size, info.value_size, info.max_entries)
+    return MapImage(row.name, info.type, row.key, row.value, *sizes, info.flags)
+
+
 class CompiledUnit:
     """A compiled file: its maps, made by bcc and gone with this object, and the instructions of its functions."""
 
     def __init__(self, text: str, defines: tuple[str, ...]) -> None:
         self._lib = _bcc().lib
-        flags = [flag.encode() for flag in (*_LANGUAGE, *_WARNINGS, *defines)]
+        flags = [flag.encode() for flag in (*FLAGS, *defines)]
         array = (ctypes.c_char_p * len(flags))(*flags)
         with _captured_stderr() as said:
             self._module = self._lib.bpf_module_create_c_from_string(text.encode(), 0, array, len(flags), True, None)
@@ -110,7 +132,7 @@ def _bcc() -> ModuleType:
     return module
 
 
-def check_headers(modules: Path = _MODULES, archive: Path = _ARCHIVE) -> None:
+def check_headers(modules: Path = MODULES, archive: Path = ARCHIVE) -> None:
     """Raise LoaderError when the kernel's headers are nowhere where bcc looks for them."""
     place = modules / platform.release()
     build, source = place / "build" / "include", place / "source" / "include"

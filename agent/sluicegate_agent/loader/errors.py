@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+WARNING = "warning: "
+"""Begins a line of the loader's progress that is one."""
+
 
 class LoaderError(Exception):
     """``message`` says what is wrong, ``remedy`` what to do next (may be empty)."""

@@ -1,4 +1,4 @@
-"""From compiled units to pinned maps and programs.
+"""From compiled units, fresh or kept from before, to pinned maps and programs.
 
 Every step leaves the pins usable: a map is pinned whole or not at all, under a name that carries the digest of its
 layout; a set of programs is built under a temporary name and renamed when complete. A loader killed half-way leaves
@@ -25,36 +25,40 @@ from sluicegate_agent.kernel.bpffs import remove_tree
 from sluicegate_agent.kernel.libbpf import (
     INSTRUCTION_BYTES,
     AttachType,
-    BpfMap,
-    KernelError,
     LoadFlag,
-    MapType,
     Program,
     ProgramType,
     VerifierError,
 )
-from sluicegate_agent.loader import layout, sources
-from sluicegate_agent.loader.compiler import CompiledMap, CompiledUnit
+from sluicegate_agent.loader import cache, sources, toolchain
+from sluicegate_agent.loader.compiler import check_headers, compile_unit
 from sluicegate_agent.loader.errors import LoaderError
-from sluicegate_agent.loader.manifest import Manifest, MapLayout, ProgramInfo, layout_digest, short
+from sluicegate_agent.loader.image import UnitImage
+from sluicegate_agent.loader.manifest import Manifest, MapLayout, ProgramInfo, short
 from sluicegate_agent.loader.request import Hook, LoadRequest, Unit
+from sluicegate_agent.loader.unit_maps import PROGRAM_ARRAY_PREFIX, install_maps
 
 TEMPORARY = "-new"
 """Suffix of a set that is being built. The BPF file system takes no dots in names."""
 
-PROGRAM_ARRAY_PREFIX = "tails_"
-
-_LOAD_IMMEDIATE_64 = 0x18
-_SOURCE_MAP_FD = 1  # BPF_PSEUDO_MAP_FD in the high half of the registers' byte
 _VERIFIER_LOG_BYTES = 1 << 24
 _PR_SET_PDEATHSIG = 1
 
 _TYPES = {Hook.XDP: ProgramType.XDP, Hook.TC: ProgramType.SCHED_CLS}
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A unit to load; ``image`` is None when it must be compiled."""
+
+    unit: Unit
+    text: str
+    image: UnitImage | None
+
+
 @dataclass(slots=True)
 class _Build:
-    """A set, or one unit of it, in the making.
+    """A set, or one unit of it, in the making. ``compiled`` is what had to be compiled for it, and with what.
 
     Program arrays empty themselves when their last user goes: they are pinned with the set.
     """
@@ -65,6 +69,7 @@ class _Build:
     maps: dict[str, MapLayout] = field(default_factory=dict)
     programs: dict[str, ProgramInfo] = field(default_factory=dict)
     arrays: dict[str, Path] = field(default_factory=dict)
+    compiled: tuple[UnitImage, tuple[toolchain.FileIdentity, ...]] | None = None
 
 
 def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
@@ -81,9 +86,8 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
     final = _free_name(programs, short(digest))
     build = _Build(request, final.with_name(final.name + TEMPORARY), progress)
     build.directory.mkdir()
-    progress(f"compiling {' and '.join(unit.file for unit in request.units)}")
     try:
-        for unit, part in zip(request.units, _install_units(build), strict=True):
+        for unit, part in zip(request.units, _install_kept(build), strict=True):
             _merge(build, part, unit)
         build.directory.rename(final)
     except BaseException:
@@ -101,17 +105,38 @@ def install(request: LoadRequest, progress: Callable[[str], None]) -> Manifest:
     )
 
 
-def _install_units(build: _Build) -> list[_Build]:
-    """All units, each in a process of its own where there are CPUs for them: a compiler is busy for seconds."""
-    units = build.request.units
+def _install_kept(build: _Build) -> list[_Build]:
+    """All units; what was compiled before is taken from the cache, and what is compiled now is kept there."""
+    request = build.request
+    texts = [sources.join(request.sources, unit.file) for unit in request.units]
+    with cache.opened(request.cache, build.progress) as kept:
+        if kept is None:
+            return _install_units(build, [_Work(*each, None) for each in zip(request.units, texts, strict=True)])
+        digests = [
+            toolchain.digest_of(unit.file, text, request.defines)
+            for unit, text in zip(request.units, texts, strict=True)
+        ]
+        images = map(kept.get, digests)
+        parts = _install_units(build, [_Work(*each) for each in zip(request.units, texts, images, strict=True)])
+        for digest, part in zip(digests, parts, strict=True):
+            if part.compiled is not None:
+                kept.put(digest, *part.compiled)
+        return parts
+
+
+def _install_units(build: _Build, works: list[_Work]) -> list[_Build]:
+    """Each unit in a process of its own where there are CPUs for them: a compiler is busy for seconds."""
+    if missing := [work.unit.file for work in works if work.image is None]:
+        build.progress(f"compiling {' and '.join(missing)}")
+        check_headers()
     install_unit = partial(_install_unit, request=build.request, directory=build.directory, progress=build.progress)
-    processes = min(len(units), len(os.sched_getaffinity(0)))
+    processes = min(len(works), len(os.sched_getaffinity(0)))
     if processes < 2:
-        return [install_unit(unit) for unit in units]
+        return [install_unit(work) for work in works]
     # Forked, for nothing has been started yet that a fork could cut in two.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
         try:
-            return list(pool.map(install_unit, units))
+            return list(pool.map(install_unit, works))
         except BrokenProcessPool as error:
             raise LoaderError(
                 "a compiler was killed, perhaps for want of memory", "it takes 170 MB per CPU, on two CPUs at most"
@@ -141,100 +166,36 @@ def _free_name(programs: Path, name: str) -> Path:
     return programs / next(candidate for candidate in names if candidate not in taken)
 
 
-def _install_unit(unit: Unit, request: LoadRequest, directory: Path, progress: Callable[[str], None]) -> _Build:
+def _install_unit(work: _Work, request: LoadRequest, directory: Path, progress: Callable[[str], None]) -> _Build:
     build = _Build(request, directory, progress)
-    text = sources.join(request.sources, unit.file)
-    started = time.monotonic()
-    with CompiledUnit(text, request.defines) as compiled:
+    unit, image = work.unit, work.image
+    if image is None:
+        started = time.monotonic()
+        image = compile_unit(work.text, request.defines)
+        build.compiled = image, toolchain.libraries()
         build.progress(f"{unit.file}: compiled in {time.monotonic() - started:.2f} s")
-        functions = compiled.functions()
-        _check_functions(unit, functions)
-        open_maps, array = _install_maps(compiled.maps(), sources.inner_templates(text), unit, build)
-        descriptors = {bcc_fd: opened.fd for bcc_fd, opened in open_maps.items()}
-        for name in unit.functions:
-            instructions = relocate(functions[name], descriptors)
-            with _load(unit.hook, name, instructions, compiled.license_name, build) as program:
-                if name in unit.tails:
-                    if array is None:
-                        raise LoaderError(f"{unit.file} has tail calls but no map {PROGRAM_ARRAY_PREFIX}...")
-                    array.update(struct.pack("<I", unit.tails[name]), struct.pack("<I", program.fd))
+    else:
+        build.progress(f"{unit.file}: taken from the cache")
+    _check_functions(unit, image)
+    maps = install_maps(image, sources.inner_templates(work.text), unit.file, request.pins / "maps", directory)
+    build.maps, build.arrays = maps.layouts, maps.arrays
+    for name in unit.functions:
+        instructions = image.functions[name].linked(maps.descriptors)
+        with _load(unit.hook, name, instructions, image.license_name, build) as program:
+            if name in unit.tails:
+                if maps.tails is None:
+                    raise LoaderError(f"{unit.file} has tail calls but no map {PROGRAM_ARRAY_PREFIX}...")
+                maps.tails.update(struct.pack("<I", unit.tails[name]), struct.pack("<I", program.fd))
     return build
 
 
-def _check_functions(unit: Unit, functions: dict[str, bytes]) -> None:
-    if missing := sorted(set(unit.functions) - set(functions)):
+def _check_functions(unit: Unit, image: UnitImage) -> None:
+    if missing := sorted(set(unit.functions) - set(image.functions)):
         raise LoaderError(f"{unit.file} has no function {', '.join(missing)}")
-    if unknown := sorted(set(functions) - set(unit.functions)):
+    if unknown := sorted(set(image.functions) - set(unit.functions)):
         raise LoaderError(
             f"{unit.file}: nothing attaches or calls {', '.join(unknown)}", "make helpers static inline, or list them"
         )
-
-
-def _install_maps(
-    compiled: tuple[CompiledMap, ...], templates: dict[str, str], unit: Unit, build: _Build
-) -> tuple[dict[int, BpfMap], BpfMap | None]:
-    """The maps to use by bcc's descriptor, and the unit's program array."""
-    layouts = {row.name: _layout_of(row, templates.get(row.name)) for row in compiled}
-    opened: dict[int, BpfMap] = {}
-    array: BpfMap | None = None
-    for row in compiled:
-        wanted = layouts[row.name]
-        own = BpfMap(os.dup(row.fd))
-        if row.name in templates.values():
-            opened[row.fd] = own
-        elif row.name.startswith(PROGRAM_ARRAY_PREFIX):
-            if array is not None:
-                raise LoaderError(f"{unit.file} has more than one map {PROGRAM_ARRAY_PREFIX}...")
-            array = opened[row.fd] = own
-            build.arrays[row.name] = build.directory / row.name
-            own.pin(build.arrays[row.name])
-            continue
-        else:
-            inner = layouts.get(templates.get(row.name, ""))
-            path = build.request.pins / "maps" / f"{row.name}-{layout_digest(wanted, inner)}"
-            wanted = replace(wanted, path=path)
-            opened[row.fd] = _adopt_or_pin(own, path)
-        build.maps[row.name] = wanted
-    return opened, array
-
-
-def _layout_of(row: CompiledMap, inner: str | None) -> MapLayout:
-    with BpfMap(os.dup(row.fd)) as opened:
-        info = opened.info
-    for what, shape, real in (("key", row.key, info.key_size), ("value", row.value, info.value_size)):
-        if info.type != MapType.ARRAY_OF_MAPS and layout.size(shape) != real:
-            raise LoaderError(
-                f"the {what} of {row.name} has {real} bytes, its members {layout.size(shape)}",
-                "name the padding in types.h",
-            )
-    return MapLayout(None, info.type, row.key, row.value, info.max_entries, info.flags, inner)
-
-
-def _adopt_or_pin(own: BpfMap, path: Path) -> BpfMap:
-    try:
-        own.pin(path)
-    except KernelError as error:
-        if error.errno != errno.EEXIST:
-            raise
-        return BpfMap.open(path)
-    return own
-
-
-def relocate(instructions: bytes, descriptors: dict[int, int]) -> bytes:
-    """The instructions with every map's descriptor replaced. Raises LoaderError for a descriptor of no map."""
-    patched = bytearray(instructions)
-    skip = False
-    for offset in range(0, len(patched), INSTRUCTION_BYTES):
-        code, registers, _, immediate = struct.unpack_from("<BBhi", patched, offset)
-        if skip:  # second half of a 16-byte instruction
-            skip = False
-            continue
-        skip = code == _LOAD_IMMEDIATE_64
-        if skip and registers >> 4 == _SOURCE_MAP_FD:
-            if immediate not in descriptors:
-                raise LoaderError(f"instruction {offset // INSTRUCTION_BYTES} refers to an unknown map")
-            struct.pack_into("<i", patched, offset + 4, descriptors[immediate])
-    return bytes(patched)
 
 
 def _load(hook: Hook, name: str, instructions: bytes, license_name: str, build: _Build) -> Program:

@@ -41,13 +41,13 @@ class Unit:
 
 def _tails(prefix: str) -> dict[str, int]:
     """The cold programs, in the order of bpf/packet.h."""
-    names = ("open_nat", "open_kept", "adopt", "icmp", "fragment", "too_big")
+    names = ("open_nat", "open_kept", "adopt", "icmp", "fragment", "too_big", "open_local")
     return {f"{prefix}_{name}": index for index, name in enumerate(names)}
 
 
 UNITS = (
     Unit("xdp.c", Hook.XDP, ("xdp_main",), _tails("xdp")),
-    Unit("tc.c", Hook.TC, ("tc_ingress",), _tails("tc")),
+    Unit("tc.c", Hook.TC, ("tc_ingress", "tc_egress"), _tails("tc")),
 )
 """The data path's programs."""
 
@@ -56,7 +56,8 @@ UNITS = (
 class LoadRequest:
     """One set of programs. ``sizes`` become ``-DNAME=value``, ``features`` ``-DWITH_NAME=0|1``.
 
-    ``pins`` is the directory in the BPF file system that takes ``maps/`` and ``programs/``.
+    ``pins`` is the directory in the BPF file system that takes ``maps/`` and ``programs/``. ``cache`` is where compiled
+    files are kept; None: everything is compiled and nothing kept.
     """
 
     sources: Path
@@ -64,6 +65,7 @@ class LoadRequest:
     sizes: dict[str, int] = field(default_factory=dict)
     features: dict[str, bool] = field(default_factory=dict)
     units: tuple[Unit, ...] = UNITS
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.sizes, *self.features):
@@ -88,6 +90,7 @@ class LoadRequest:
                 "sizes": self.sizes,
                 "features": self.features,
                 "units": units,
+                "cache": None if self.cache is None else str(self.cache),
             }
         )
 
@@ -104,6 +107,7 @@ class LoadRequest:
                 Unit(unit["file"], Hook(unit["hook"]), tuple(unit["entries"]), dict(unit["tails"]))
                 for unit in raw["units"]
             ),
+            cache=None if raw["cache"] is None else Path(raw["cache"]),
         )
 
 

@@ -71,13 +71,16 @@ def reasons(directory: Path) -> tuple[Reason, ...]:
     return tuple(Reason(*row) for row in _REASON.findall(text))
 
 
+def without_places(text: str) -> str:
+    """A joined text that is the same wherever the sources lie: the same sources elsewhere are the same programs."""
+    return re.sub(r"^#line .*\n", "", text, flags=re.MULTILINE)
+
+
 def source_digest(request: LoadRequest) -> str:
     """SHA-256 over the joined texts."""
     digest = hashlib.sha256()
     for unit in request.units:
-        # Without the places: the same sources in another directory are the same programs.
-        text = re.sub(r"^#line .*\n", "", join(request.sources, unit.file), flags=re.MULTILINE)
-        digest.update(text.encode() + b"\0")
+        digest.update(without_places(join(request.sources, unit.file)).encode() + b"\0")
     return digest.hexdigest()
 
 

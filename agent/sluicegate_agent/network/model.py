@@ -35,7 +35,7 @@ class Path:
     ``gateway`` is the neighbour that takes the packets: the address itself when it is on-link; it may be of the other
     family (IPv4 through an IPv6 router, RFC 5549). ``mac`` is the neighbour's, None while its entry is not valid.
     ``mtu`` is in bytes, the route's where it has one and else the interface's. ``host_route`` tells a /32 or /128
-    without a gateway, as container networks set for the interface of one pod.
+    without a gateway, as container networks set for the interface of one pod. ``local``: it is the node's own address.
     """
 
     ifindex: InterfaceIndex
@@ -45,6 +45,7 @@ class Path:
     mac: bytes | None
     onlink: bool
     host_route: bool
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

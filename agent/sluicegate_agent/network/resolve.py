@@ -20,6 +20,8 @@ _UNROUTABLE = {
     errno.EOPNOTSUPP: "no route to {address}: this node does not speak IPv{address.version}",
 }
 
+_LONGEST = 65_535  # bytes of an IP packet
+
 _KIND_ERRORS: dict[int, int] = {
     RouteKind.BLACKHOLE: errno.EINVAL,
     RouteKind.UNREACHABLE: errno.EHOSTUNREACH,
@@ -45,6 +47,8 @@ def resolve(address: IPAddress, answer: RouteRow, entry: RouteRow, tables: Table
     refusal = _refusal(address, answer)
     if refusal is not None:
         return refusal
+    if answer.kind == RouteKind.LOCAL:
+        return _to_ourselves(address, answer)
     link = _outgoing(address, answer, tables)
     if isinstance(link, NoPath):
         return link
@@ -85,16 +89,20 @@ def source_address(address: IPAddress, ifindex: InterfaceIndex, rows: Iterable[A
 
 def _refusal(address: IPAddress, answer: RouteRow) -> NoPath | None:
     match answer.kind:
-        case RouteKind.UNICAST:
+        case RouteKind.LOCAL if address.is_loopback:
+            return NoPath(f"{address} is a loopback address: name the one at which the server answers others")
+        case RouteKind.UNICAST | RouteKind.LOCAL:
             return None
-        case RouteKind.LOCAL:
-            return NoPath(
-                f"{address} is an address of this node; backends on the node itself are not supported here yet"
-            )
         case RouteKind.BROADCAST | RouteKind.MULTICAST | RouteKind.ANYCAST:
             return NoPath(f"{address} is a {RouteKind(answer.kind).name.lower()} address, no host's")
         case _:
             return unroutable(address, _KIND_ERRORS.get(answer.kind, errno.ENETUNREACH))
+
+
+def _to_ourselves(address: IPAddress, answer: RouteRow) -> Path:
+    """The node's stack takes the packets; nothing of the device that the kernel names matters."""
+    ifindex = answer.interfaces[0] if answer.interfaces else InterfaceIndex(1)
+    return Path(ifindex, address, address, _LONGEST, None, onlink=True, host_route=False, local=True)
 
 
 def _outgoing(address: IPAddress, answer: RouteRow, tables: Tables) -> LinkRow | NoPath:
@@ -105,8 +113,8 @@ def _outgoing(address: IPAddress, answer: RouteRow, tables: Tables) -> LinkRow |
         return NoPath(f"the interface of the route to {address} (index {answer.interfaces[0]}) is not there any more")
     if link.loopback:
         return NoPath(
-            f"{address} is routed to the loopback interface {link.name}; "
-            "backends on the node itself are not supported here yet"
+            f"{address} is routed to the loopback interface {link.name}, which leads nowhere; "
+            "add it to this node as an address, or route it to where it is"
         )
     if not link.up:
         return NoPath(f"interface {link.name}, which leads to {address}, is down or has no carrier")

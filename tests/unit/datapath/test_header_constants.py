@@ -47,7 +47,9 @@ def test_an_enum_has_the_same_members_on_both_sides(
 
 
 def test_flags_of_hops_agree() -> None:
-    assert enum(header("types.h"), "hop_flag") == {"HOP_RESOLVED": codec.HOP_RESOLVED, "HOP_XDP": codec.HOP_XDP}
+    flags = {"HOP_RESOLVED": codec.HOP_RESOLVED, "HOP_XDP": codec.HOP_XDP, "HOP_LOCAL": codec.HOP_LOCAL}
+    assert enum(header("types.h"), "hop_flag") == flags
+    assert enum(header("types.h"), "backend_flag") == {"BACKEND_LOCAL": codec.BACKEND_LOCAL}
 
 
 def test_flags_of_frontends_agree() -> None:

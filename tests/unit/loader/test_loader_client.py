@@ -41,6 +41,17 @@ def test_a_loader_that_dies_is_reported_with_its_last_lines(monkeypatch: pytest.
     assert len(shown) == 50
 
 
+def test_a_warning_of_the_loader_is_logged_as_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(monkeypatch, tmp_path, "cat > /dev/null; echo 'compiling' >&2; echo 'warning: mind that' >&2; exit 3")
+    shown: list[str] = []
+    with pytest.raises(LoaderError, match="warning: mind that"):
+        client.load(REQUEST, progress=shown.append)
+    assert shown == ["compiling"]
+    assert [(row.levelname, row.message) for row in caplog.records] == [("WARNING", "the loader warns: mind that")]
+
+
 def test_a_loader_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path, "exec sleep 60")
     with pytest.raises(LoaderError, match="killed after 0 s"):

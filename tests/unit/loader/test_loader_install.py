@@ -1,10 +1,9 @@
-"""Relocation of map references, and what is done when the kernel refuses a program."""
+"""What is missing before programs can be compiled, and what is done when the kernel refuses a program."""
 
 from __future__ import annotations
 
 import errno
 import platform
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,6 @@ from sluicegate_agent.loader import install
 from sluicegate_agent.loader.compiler import CompiledUnit, check_headers
 from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.request import Hook
-
-LOAD_IMMEDIATE, MOVE, EXIT = 0x18, 0xB7, 0x95
-MAP_FD = 0x10
-
-
-def instruction(code: int, registers: int = 0, immediate: int = 0) -> bytes:
-    return struct.pack("<BBhi", code, registers, 0, immediate)
-
-
-def test_references_to_maps_get_the_descriptor_in_use() -> None:
-    code = instruction(LOAD_IMMEDIATE, MAP_FD | 1, 7) + instruction(0) + instruction(EXIT)
-    assert install.relocate(code, {7: 42}) == instruction(LOAD_IMMEDIATE, MAP_FD | 1, 42) + code[8:]
-
-
-def test_other_64_bit_constants_and_plain_numbers_are_left_alone() -> None:
-    code = instruction(LOAD_IMMEDIATE, 1, 7) + instruction(0, 0, 9) + instruction(MOVE, MAP_FD, 7)
-    assert install.relocate(code, {7: 42}) == code
-
-
-def test_the_second_half_of_a_constant_is_no_instruction() -> None:
-    code = instruction(LOAD_IMMEDIATE, 1, 7) + instruction(LOAD_IMMEDIATE, MAP_FD, 7)
-    assert install.relocate(code, {7: 42}) == code
-
-
-def test_a_reference_to_no_known_map_is_refused() -> None:
-    with pytest.raises(LoaderError, match="instruction 1 refers to an unknown map"):
-        install.relocate(instruction(EXIT) + instruction(LOAD_IMMEDIATE, MAP_FD, 7) + instruction(0), {8: 42})
 
 
 def test_a_kernel_without_multi_buffer_xdp_gets_the_program_without_that_flag(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from sluicegate_agent.loader.request import LoadRequest, bpf_sources
 def test_a_request_survives_the_pipe_to_the_loader() -> None:
     request = LoadRequest(Path("/src"), Path("/pins"), {"FLOWS": 3}, {"IPV6": False})
     assert LoadRequest.from_json(request.to_json()) == request
+    kept = replace(request, cache=Path("/cache"))
+    assert LoadRequest.from_json(kept.to_json()) == kept
 
 
 def test_sizes_and_features_become_macros_in_a_fixed_order() -> None:

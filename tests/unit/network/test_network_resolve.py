@@ -111,11 +111,16 @@ def test_no_own_address_of_the_family_is_told_with_the_interface():
     )
 
 
+def test_an_address_of_the_node_leads_to_its_own_stack():
+    found = path("10.0.0.9", source="10.0.0.9", kind=2, oif=1)
+    assert isinstance(found, Path)
+    assert (found.local, found.gateway, found.host_route) == (True, ip_address("10.0.0.9"), False)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"kind": 2, "oif": 1}, "is an address of this node; backends on the node itself are not supported here yet"),
-        ({"kind": 1, "oif": 1}, "loopback interface lo; backends on the node itself are not supported here yet"),
+        ({"kind": 1, "oif": 1}, "loopback interface lo, which leads nowhere"),
         ({"kind": 1, "oif": 3}, "interface eth1, which leads to 10.0.0.9, is down or has no carrier"),
         ({"kind": 1, "oif": 9}, "index 9"),
         ({"kind": 1, "oif": 0}, "has no interface"),

@@ -1,4 +1,4 @@
-"""tc ingress on one interface: a tcx link where the kernel has them, else a classic filter."""
+"""A tc program on one side of an interface: by a tcx link where the kernel has them, else by a classic filter."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from sluicegate_agent.kernel.filters import SUFFIX, MarkedFilter
+from sluicegate_agent.kernel.filters import MarkedFilter, is_mark
 from sluicegate_agent.kernel.libbpf import TCX_FIRST, AttachType, KernelError, Link, Program, programs_at
 
 _log = logging.getLogger(__name__)
 
 
-class Ingress(Protocol):
-    """The tc program of an interface, whichever way it got there. Methods may raise KernelError."""
+class TcProgram(Protocol):
+    """A program on one side of an interface, whichever way it got there. Methods may raise KernelError."""
 
     def update(self, program: Program) -> None:
         """Replace the program atomically; KernelError with ENOLINK when it is not on its interface any more."""
@@ -37,7 +37,7 @@ class Ingress(Protocol):
         ...
 
 
-class TcxIngress:
+class TcxProgram:
     """A pinned tcx link."""
 
     def __init__(self, link: Link, path: Path, ifindex: int) -> None:
@@ -46,9 +46,9 @@ class TcxIngress:
         self._ifindex = ifindex
 
     @classmethod
-    def attach(cls, program: Program, path: Path, ifindex: int) -> TcxIngress:
+    def attach(cls, program: Program, path: Path, ifindex: int, side: AttachType) -> TcxProgram:
         """Attach before the programs that are there, and pin. KernelError with EINVAL where there is no tcx."""
-        link = Link.create(program, ifindex, AttachType.TCX_INGRESS, TCX_FIRST)
+        link = Link.create(program, ifindex, side, TCX_FIRST)
         try:
             link.pin(path)
         except BaseException:
@@ -78,14 +78,14 @@ class TcxIngress:
         self._link.close()
 
 
-class ClsactIngress:
+class ClsactProgram:
     """A classic filter at our place, and the mark that stands for it beside the pins."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
 
     @classmethod
-    def attach(cls, program: Program, mark: Path) -> ClsactIngress:
+    def attach(cls, program: Program, mark: Path) -> ClsactProgram:
         """Add the qdisc if need be, and the filter. KernelError with EEXIST when somebody else's is at our place."""
         MarkedFilter(mark).add(program)
         return cls(mark)
@@ -120,7 +120,7 @@ def link_is_here(link: Link, ifindex: int) -> bool:
 def detach_pinned(path: Path) -> None:
     """Take what is pinned or marked there off its interface, also when another process holds it or nothing is left."""
     if path.is_dir():
-        if path.name.endswith(SUFFIX):
+        if is_mark(path):
             MarkedFilter(path).remove()
         return
     try:
