@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from sluicegate_agent.datapath.model import IPAddress, KernelState, Settings
+from sluicegate_agent.datapath.model import BackendId, IPAddress, KernelState, Settings
 from sluicegate_agent.datapath.protocol import Counters, DatapathError
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Target
@@ -19,17 +20,27 @@ from sluicegate_agent.loader import client as loader
 from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.network.monitor import NetworkMonitor
+from sluicegate_agent.overrides import OverrideStore
 from sluicegate_agent.pins import Pins
 from sluicegate_agent.planning.ids import BackendKey
-from sluicegate_agent.planning.services import expand
-from sluicegate_agent.planning.targets import backend_addresses, found_down, health_targets, leaving_addresses
+from sluicegate_agent.planning.services import Service, expand
+from sluicegate_agent.planning.targets import (
+    backend_addresses,
+    found_down,
+    health_targets,
+    leaving_addresses,
+    vip_addresses,
+)
 from sluicegate_agent.programs import features_of, limits, needed_features, request, runnable
 from sluicegate_agent.reports.narrate import configuration_changes, transitions
+from sluicegate_agent.reports.narrate_weights import WeightNarrator
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.settings import AgentSettings, TcHook
+from sluicegate_agent.signals.model import Load
 from sluicegate_agent.source.configuration import Configuration, configure
 from sluicegate_agent.source.files import Files, FileWatcher
 from sluicegate_agent.source.store import ConfigurationStore
+from sluicegate_agent.steering.loop import Steering
 from sluicegate_agent.worker import KernelWorker
 from sluicegate_api.loadbalancer import LoadBalancer
 
@@ -54,6 +65,8 @@ class Agent:
         self._store = ConfigurationStore(pins.state_dir)
         self._network = NetworkMonitor()
         self._health = HealthChecker()
+        self._steering = Steering(OverrideStore(pins.state_dir), self._steered)
+        self._narrator = WeightNarrator()
         self._kernel = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._worker: KernelWorker | None = None
         # A set that an agent before left pinned keeps its features: a restart then compiles nothing.
@@ -64,6 +77,7 @@ class Agent:
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._wake = asyncio.Event()
         self._balancers: Sequence[LoadBalancer] = ()
+        self._to_steer: Sequence[Service] | None = None
         self._targets: Mapping[BackendKey, Target] = {}
         self._addresses: frozenset[IPAddress] = frozenset()
         self.situation = Situation(configuration=self._store.load())
@@ -82,9 +96,17 @@ class Agent:
         worker = self._worker
         return self._kernel.submit(worker.look, question) if worker is not None else None
 
+    def drain(self, backends: Collection[BackendKey], until: float, by: str) -> None:
+        """These backends of this node get no new flows until then (seconds since the epoch). On the loop."""
+        self._steering.drain(backends, until, by)
+
+    def ready(self, backends: Collection[BackendKey]) -> frozenset[BackendKey]:
+        """Take that back; those of which it was said. On the loop."""
+        return self._steering.ready(backends)
+
     async def run(self) -> None:
         """Run until cancelled. Raises LoaderError and KernelError when the first programs cannot be loaded."""
-        async with self._network, self._health:
+        async with self._network, self._health, self._steering:
             self._loading = self._start_loading()
             if self._loading is not None:
                 await self._loading
@@ -92,6 +114,7 @@ class Agent:
                 tasks.create_task(self._follow_files())
                 tasks.create_task(self._follow(self._network.changed))
                 tasks.create_task(self._follow(self._health.changed))
+                tasks.create_task(self._steering.run(self._read_loads))
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._reconcile())
 
@@ -114,9 +137,10 @@ class Agent:
         self._balancers = runnable(wanted, self._balancers, self.situation.programs.features)
         services = [service for balancer in self._balancers for service in expand(balancer)]
         self._targets = health_targets(services)
+        self._to_steer = tuple(services)
         # Ways are looked up for what waits, too: it then starts with them.
         services += [service for balancer in wanted for service in expand(balancer)]
-        self._addresses = backend_addresses(services)
+        self._addresses = backend_addresses(services) | vip_addresses(services)
         self._watch()
 
     def _watch(self) -> None:
@@ -131,6 +155,27 @@ class Agent:
             await changed()
             self._wake.set()
 
+    async def _read_loads(self, backends: Collection[BackendId]) -> tuple[float, Mapping[BackendId, Load]]:
+        worker, clock = self._worker, asyncio.get_running_loop().time
+        if worker is None:
+            return clock(), {}
+        return await self._in_kernel(lambda: (clock(), worker.loads(backends)))
+
+    def _steered(self, moved: bool) -> None:
+        """Show what steering came to; when the tables are to follow, wake the loop."""
+        before, steered = self.situation, self._steering.steered
+        self.situation = replace(
+            before,
+            decisions=steered.decisions,
+            pool_notes=steered.pool_notes,
+            readings=steered.readings,
+            overrides=steered.overrides,
+        )
+        for line in self._narrator.lines(self.situation, time.monotonic()):
+            log.info("%s", line)
+        if moved:
+            self._wake.set()
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
@@ -140,9 +185,11 @@ class Agent:
             try:
                 census = await self._in_kernel(worker.sweep)
                 counters = await self._in_kernel(worker.counters)
-                self.situation = replace(self.situation, census=census, counters=counters)
+                self.situation = replace(self.situation.with_counters(counters), census=census)
             except (DatapathError, KernelError) as error:
                 log.warning("cannot read the kernel's tables: %s", error)
+            except Exception:
+                log.exception("a sweep broke")  # the next one may go through, and the rest must go on
 
     async def _reconcile(self) -> None:
         loop = asyncio.get_running_loop()
@@ -188,7 +235,11 @@ class Agent:
         self._watch()
         network = self._network.snapshot
         now = asyncio.get_running_loop().time()
-        step = await self._in_kernel(lambda: worker.step(self._balancers, network, health, now))
+        if self._to_steer is not None:
+            self._steering.configure(self._to_steer)
+            self._to_steer = None
+        steers = self._steering.steers
+        step = await self._in_kernel(lambda: worker.step(self._balancers, network, health, now, steering=steers))
         self._health.update(
             cast("dict[Hashable, Target]", targets), dict.fromkeys(found_down(step.desired), HealthState.DOWN)
         )
@@ -201,6 +252,7 @@ class Agent:
             attached=step.attached,
             health={key: states[key] for key in targets},
         )
+        self._steering.learn(step.desired, now)
         for line in transitions(before, self.situation):
             log.info("%s", line)
         return step.converged
@@ -252,6 +304,8 @@ class Agent:
             self._worker = KernelWorker(
                 self._pins, limits(self._settings), settings, manifest, use_tcx=_use_tcx(self._settings)
             )
+            if self._settings.program_statistics:
+                self._worker.measure_programs()
         else:
             self._worker.install(manifest)
 

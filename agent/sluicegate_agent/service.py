@@ -12,6 +12,7 @@ from contextlib import suppress
 from sluicegate_agent.agent import Agent
 from sluicegate_agent.control.protocol import socket_path
 from sluicegate_agent.control.server import ControlServer, remove_stale
+from sluicegate_agent.overrides import OverrideStore
 from sluicegate_agent.pins import Pins
 from sluicegate_agent.reports.answers import Answers
 from sluicegate_agent.reports.metrics import MetricsServer
@@ -46,6 +47,7 @@ def remove_everything(settings: AgentSettings) -> bool:
     with explained():
         found = Pins(settings.state_dir).teardown()
     ConfigurationStore(settings.state_dir).remove()
+    OverrideStore(settings.state_dir).remove()
     remove_stale(socket_path(settings.scope))
     with suppress(OSError):  # it may hold what is not ours
         settings.state_dir.rmdir()
@@ -53,9 +55,9 @@ def remove_everything(settings: AgentSettings) -> bool:
 
 
 async def _serve(settings: AgentSettings, agent: Agent) -> None:
-    answers = Answers(lambda: agent.situation, agent)
+    answers = Answers(lambda: agent.situation, agent, agent)
     async with ControlServer(socket_path(settings.scope), answers.handlers()):
-        metrics = MetricsServer(settings.metrics, answers.sample)
+        metrics = MetricsServer(settings.metrics, answers.sample, settings.metrics_backends)
         log.info("metrics are on http://%s:%d/metrics", settings.metrics.host, metrics.port)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()

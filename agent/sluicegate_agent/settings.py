@@ -75,17 +75,25 @@ def _port_range(value: object) -> object:
     return PortRange(int(first), int(last))
 
 
+def _directory(value: object) -> object:
+    return None if value == "" else value
+
+
 class AgentSettings(BaseSettings):
     """Settings of one agent. Sizes are numbers of entries; the kernel allocates most maps in full when they are made.
 
     ``sources`` are networks in all ``allowedSources`` together and ``affinities`` clients that keep their backend, each
     per family. ``half_open_limit`` is how many half-open TCP flows of one service get entries.
+    ``metrics_backends`` is how many backends have metrics of their own: about 90 series each, which the default makes a
+    second of CPU time and 4 MB per scrape. ``program_statistics`` lets the kernel measure how long programs run, which
+    costs every packet two clock reads.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     netns: str | None = Field(default=None, pattern=r"^[^./\s][^/\s]*$", max_length=255)
     state_dir: Path = Path("/var/lib/sluicegate")
+    cache_dir: Annotated[Path | None, BeforeValidator(_directory)] = Path("/var/cache/sluicegate/programs")
     metrics: Annotated[ListenAddress, NoDecode, BeforeValidator(_listen_address)] = ListenAddress("127.0.0.1", 9431)
     nat_ports: Annotated[PortRange, NoDecode, BeforeValidator(_port_range)] = PortRange(1024, 29999)
     flows: int = Field(default=131_072, ge=1024, le=16_777_216)
@@ -94,6 +102,8 @@ class AgentSettings(BaseSettings):
     sources: int = Field(default=16_384, ge=64, le=1_048_576)
     affinities: int = Field(default=65_536, ge=1024, le=16_777_216)
     half_open_limit: int = Field(default=16_384, ge=1, le=16_777_216)
+    program_statistics: bool = False
+    metrics_backends: int = Field(default=10_000, ge=0, le=65_535)
     tc: TcHook = TcHook.AUTO
     log_format: LogFormat = LogFormat.AUTO
     verbose: bool = False

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sluicegate_agent.attach import Attached, AttachError, Attachments
 from sluicegate_agent.datapath.kernel import KernelDatapath
-from sluicegate_agent.datapath.model import InterfaceIndex, KernelState, Settings
+from sluicegate_agent.datapath.model import BackendId, InterfaceIndex, KernelState, Settings
 from sluicegate_agent.datapath.protocol import Census, Counters
 from sluicegate_agent.health.model import HealthState
-from sluicegate_agent.kernel.libbpf import KernelError
+from sluicegate_agent.kernel.libbpf import Descriptor, KernelError
+from sluicegate_agent.kernel.statistics import measure_run_time
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.network.model import NetworkSnapshot
 from sluicegate_agent.pins import Pins
@@ -21,7 +22,9 @@ from sluicegate_agent.planning.builder import DesiredBuilder
 from sluicegate_agent.planning.desired import Desired, Limits
 from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.reconcile import Reconciler
+from sluicegate_agent.planning.steer import Steer
 from sluicegate_agent.reports.situation import Applied
+from sluicegate_agent.signals.model import Load
 from sluicegate_api.loadbalancer import LoadBalancer
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class KernelWorker:
         self._attachments.adopt()
         self._links_wait = True
         self._carriers: frozenset[InterfaceIndex] = frozenset()
+        self._statistics: Descriptor | None = None
 
     def install(self, manifest: Manifest) -> None:
         """Work on this set from now on; the next step moves the links to it. Raises KernelError, DatapathError."""
@@ -69,9 +73,11 @@ class KernelWorker:
         network: NetworkSnapshot,
         health: Mapping[BackendKey, HealthState],
         now: float,
+        *,
+        steering: Mapping[BackendKey, Steer],
     ) -> Step:
         """Bring the kernel in line. Raises DatapathError when the tables cannot be read, KernelError for links."""
-        desired = self._builder.build(balancers, network, health, self._reconciler.observed(), now)
+        desired = self._builder.build(balancers, network, health, self._reconciler.observed(), now, steering=steering)
         # Programs come before tables: a VIP must not take requests whose replies nobody translates.
         errors = self._attach(desired.attachments, network)
         report = self._reconciler.reconcile(desired.state)
@@ -92,6 +98,14 @@ class KernelWorker:
     def counters(self) -> Counters:
         """All counters now."""
         return self._datapath.counters()
+
+    def loads(self, backends: Collection[BackendId]) -> Mapping[BackendId, Load]:
+        """What these backends did so far. Raises DatapathError."""
+        return self._datapath.loads(backends)
+
+    def measure_programs(self) -> None:
+        """Let the kernel measure run times as long as this process lives. Raises KernelError."""
+        self._statistics = measure_run_time()
 
     def sweep(self) -> Census:
         """Count flows and remove those that expired."""

@@ -25,5 +25,13 @@ def distinct(key: str, message: str) -> dict[str, JsonValue]:
     Every key is looked up once, and the positions found add up to 0 + 1 + … only when they all differ. Comparing each
     with each costs four times as much in the API server's count, and runs into its limit at 512 items.
     """
-    rule = f"[self.map(item, {key})].all(keys, keys.map(k, keys.indexOf(k)).sum() * 2 == size(keys) * (size(keys) - 1))"
-    return cel(rule, message)
+    return cel(_all_differ(f"self.map(item, {key})"), message)
+
+
+def distinct_given(field: str, message: str) -> dict[str, JsonValue]:
+    """The rule that no two items of a list have the same value in a field that items may leave out."""
+    return cel(_all_differ(f"self.map(item, has(item.{field}), item.{field})"), message)
+
+
+def _all_differ(keys: str) -> str:
+    return f"[{keys}].all(keys, keys.map(k, keys.indexOf(k)).sum() * 2 == size(keys) * (size(keys) - 1))"

@@ -30,33 +30,45 @@ Seconds = Annotated[int, Field(strict=True, ge=1, le=3600)]
 Repetitions = Annotated[int, Field(strict=True, ge=1, le=100)]
 
 
-def _has_a_usable_host(url: str) -> str:
+def _usable_url(url: str) -> str:
+    """The URL, if it can be asked. What is wrong is said without repeating the URL: it may hold a password."""
     try:
-        host = urlsplit(url).hostname
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        host = None
-    if not host:
-        raise PydanticCustomError("url", "{reason}", {"reason": "has no host"})
+        raise _url_problem("has no usable host or port") from None
+    if "@" in parts.netloc:
+        raise _url_problem('holds credentials (before "@"): credentials are not supported here yet')
+    if not host or port == 0:
+        raise _url_problem("has port 0" if host else "has no host")
+    if parts.query or parts.fragment:
+        raise _url_problem('must be the base URL, without "?" and "#"')
     try:
         words = forbidden(ipaddress.ip_address(host))
     except ValueError:
         words = "this node itself" if host == "localhost" or host.endswith(".localhost") else None
     if words:
-        raise PydanticCustomError("url", "{reason}", {"reason": f"{host} is {words}, which cannot be used here"})
+        raise _url_problem(f"{host} is {words}, which cannot be used here")
     return url
+
+
+def _url_problem(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("url", "{reason}", {"reason": reason})
 
 
 Url = Annotated[
     str,
     StringConstraints(max_length=2048, pattern=URL_PATTERN),
-    AfterValidator(_has_a_usable_host),
+    AfterValidator(_usable_url),
     Field(
         json_schema_extra=validations(
             cel(
                 "isURL(self) && [url(self).getHostname()].all(host, host != '' && host != 'localhost'"
                 " && !host.endsWith('.localhost') && (!isIP(host) || ip(host).isGlobalUnicast()))",
                 "must name a host, and not this node itself",
-            )
+            ),
+            cel("!self.matches('^[^/]*//[^/?#]*@')", "credentials are not supported here yet"),
+            cel("!self.matches('[?#]')", 'must be the base URL, without "?" and "#"'),
         )
     ),
 ]
@@ -161,14 +173,15 @@ class WeightSource(StrEnum):
 
 
 class AgentCheck(ApiModel):
-    """A port of the backend that answers with its load in HAProxy's agent-check grammar."""
+    """A port of the backend that says how it wants to be used, in HAProxy's agent-check grammar: 75%, drain, up ..."""
 
     port: PortNumber
     """The agent's port."""
 
 
 class HttpLoad(ApiModel):
-    """A URL of the backend that answers with its load."""
+    """A URL of the backend that answers with its load as JSON, in ORCA's names: application_utilization,
+    cpu_utilization, rps_fractional, eps."""
 
     port: PortNumber
     """The port to ask."""
@@ -177,12 +190,12 @@ class HttpLoad(ApiModel):
 
 
 class PrometheusQuery(ApiModel):
-    """A query whose result has one sample per backend."""
+    """A query whose result has one sample per backend: its utilisation, 0 idle and 1 full."""
 
     url: Url
-    """Prometheus' base URL."""
+    """Prometheus' base URL. Credentials are not supported here yet."""
     query: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-    """A PromQL expression."""
+    """A PromQL expression. The label instance, address, ip or pod_ip of a sample holds the backend's address."""
 
 
 _SOURCE_FIELDS = {
@@ -213,7 +226,8 @@ class DynamicWeights(ApiModel):
     )
 
     type: WeightSource = WeightSource.NONE
-    """None (default): the configured weights hold. Otherwise where the load comes from."""
+    """None (default): the configured weights hold. Otherwise where the load comes from. Passive needs nothing from the
+    backends but that their replies come through the node, so it is refused with forwarding mode DirectReturn."""
     agent_check: AgentCheck | None = None
     """With type AgentCheck: where the agent listens."""
     http: HttpLoad | None = None

@@ -10,12 +10,13 @@ import yaml
 from pydantic import JsonValue
 
 from sluicegate_api.common import GROUP, VERSION, ApiModel
+from sluicegate_api.dpisniffer import DpiSniffer, DpiSnifferSpec
 from sluicegate_api.loadbalancer import LoadBalancer, LoadBalancerSpec
-from sluicegate_api.status import LoadBalancerStatus
+from sluicegate_api.status import DpiSnifferStatus, LoadBalancerStatus
 
 Schema = dict[str, JsonValue]
 
-SCHEMA_REVISION = 1
+SCHEMA_REVISION = 3
 """Grows with every change of a schema. An operator does not write to a cluster whose revision is older than its own."""
 REVISION_ANNOTATION = f"{GROUP}/schema-revision"
 
@@ -50,14 +51,31 @@ def custom_resource_definitions() -> tuple[Schema, ...]:
             spec=structural_schema(LoadBalancerSpec),
             status=structural_schema(LoadBalancerStatus),
         ),
+        _definition(
+            kind="DpiSniffer",
+            short_names=["dpi", "sgdpi"],
+            columns=[
+                _column("Attach", "string", ".status.summary.attach"),
+                _column("Rules", "string", ".status.summary.rules"),
+                _column("Nodes", "string", ".status.summary.nodes"),
+                _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+                _column("Age", "date", ".metadata.creationTimestamp"),
+                _column("Depth", "string", ".spec.classify.depth", wide=True),
+                _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
+            ],
+            description=DpiSniffer.__doc__ or "",
+            spec=structural_schema(DpiSnifferSpec),
+            status=structural_schema(DpiSnifferStatus),
+        ),
     )
 
 
-def crds_yaml() -> str:
-    """All CRDs as one YAML text of several documents."""
+def crds_yaml(kind: str | None = None) -> str:
+    """All CRDs as one YAML text of several documents, or only that of a kind, named in small letters."""
     return "---\n".join(
         yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=120)
         for definition in custom_resource_definitions()
+        if kind in {None, _object(_object(definition["spec"])["names"])["singular"]}
     )
 
 

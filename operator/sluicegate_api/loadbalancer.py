@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field
 
 from sluicegate_api.addresses import IPAddress, IPNetwork, Network, UsableAddress
 from sluicegate_api.backends import Backends, ServiceReference, StaticBackend, endpoint_text
 from sluicegate_api.cel import cel, distinct, validations
 from sluicegate_api.checks import DynamicWeights, HealthCheck, HealthCheckType, WeightSource
-from sluicegate_api.common import PATTERN_WORDS, ApiModel, LabelSelector, ObjectKey, ObjectMeta, Violation, repeated
+from sluicegate_api.common import ApiModel, LabelSelector, ObjectKey, ObjectMeta, Violation, repeated
 from sluicegate_api.forwarding import (
     DEFAULT_AFFINITY_SECONDS,
     Algorithm,
@@ -21,6 +21,7 @@ from sluicegate_api.forwarding import (
     SessionAffinity,
     SessionAffinityType,
 )
+from sluicegate_api.interfaces import InterfaceGlobs, interface_violations
 from sluicegate_api.ports import Port, Protocol
 from sluicegate_api.spec_rules import SPEC_RULES
 
@@ -46,23 +47,6 @@ __all__ = [
     "WeightSource",
 ]
 
-LONGEST_INTERFACE_NAME = 15  # IFNAMSIZ without its terminating zero
-INTERFACE_PATTERN = r"^[^\s/:]+$"
-PATTERN_WORDS[INTERFACE_PATTERN] = 'must be an interface name or a glob such as "ens*", without spaces, "/" and ":"'
-
-InterfaceGlob = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=32, pattern=INTERFACE_PATTERN),
-    Field(
-        json_schema_extra=validations(
-            cel(
-                f"size(self) <= {LONGEST_INTERFACE_NAME} || self.matches('[*?[]')",
-                f"must be a glob or have at most {LONGEST_INTERFACE_NAME} characters",
-            )
-        )
-    ),
-]
-
 
 class LoadBalancerSpec(ApiModel):
     """What a load balancer shall do."""
@@ -73,17 +57,7 @@ class LoadBalancerSpec(ApiModel):
     """While true, nodes keep what they have and changes wait."""
     node_selector: LabelSelector | None = None
     """Nodes that carry the addresses; default all."""
-    interfaces: (
-        Annotated[
-            tuple[InterfaceGlob, ...],
-            Field(
-                min_length=1,
-                max_length=64,
-                json_schema_extra=validations(distinct("item", "an interface is listed twice")),
-            ),
-        ]
-        | None
-    ) = None
+    interfaces: InterfaceGlobs | None = None
     """Interfaces on which clients' packets arrive, by name or glob; default those that hold a default route."""
     addresses: Annotated[
         tuple[UsableAddress, ...],
@@ -235,19 +209,20 @@ class LoadBalancerSpec(ApiModel):
                 )
 
     def _combination_violations(self) -> Iterator[Violation]:
-        for index, name in enumerate(self.interfaces or ()):
-            if len(name) > LONGEST_INTERFACE_NAME and not set("*?[") & set(name):
-                yield Violation(
-                    ("interfaces", index), f'"{name}" is longer than the {LONGEST_INTERFACE_NAME} letters of a name'
-                )
-        for index, first, name in repeated(self.interfaces or ()):
-            yield Violation(("interfaces", index), f'"{name}" is already listed in interfaces[{first}]')
+        yield from interface_violations(self.interfaces or ())
         for index, first, network in repeated(self.allowed_sources or ()):
             yield Violation(("allowedSources", index), f"{network} is already listed in allowedSources[{first}]")
         if self.forwarding.mode is ForwardingMode.DIRECT_RETURN:
             yield from self._direct_return_violations()
         if self.dynamic_weights.type is WeightSource.POD_METRICS and self.backends.static is not None:
             yield Violation(("dynamicWeights", "type"), "PodMetrics needs backends that are pods, not static ones")
+        if self.dynamic_weights.type is WeightSource.PASSIVE and self.forwarding.mode is ForwardingMode.DIRECT_RETURN:
+            yield Violation(
+                ("dynamicWeights", "type"),
+                "Passive measures replies, and with DirectReturn none comes through this node: use AgentCheck, HTTP or "
+                "Prometheus",
+                reads=(("forwarding", "mode"),),
+            )
         check = self.health_check
         probes = check is not None and check.type is not HealthCheckType.NONE
         if check is not None and probes and check.port is None and {p.protocol for p in self.ports} == {Protocol.UDP}:

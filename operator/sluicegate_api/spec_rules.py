@@ -35,4 +35,9 @@ SPEC_RULES = (
         " || self.dynamicWeights.type != 'PodMetrics'",
         "dynamicWeights of type PodMetrics need backends that are pods",
     ),
+    cel(
+        "!has(self.forwarding) || !has(self.forwarding.mode) || self.forwarding.mode != 'DirectReturn'"
+        " || !has(self.dynamicWeights) || !has(self.dynamicWeights.type) || self.dynamicWeights.type != 'Passive'",
+        "dynamicWeights of type Passive measure replies, and with DirectReturn none comes through the node",
+    ),
 )

@@ -1,4 +1,4 @@
-"""What the operator writes about a load balancer. People and Git never do."""
+"""What the operator writes about the resources. People and Git never do."""
 
 from __future__ import annotations
 
@@ -43,15 +43,24 @@ class Condition(ApiModel):
     """Generation of the object that the condition speaks of."""
 
 
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+
+
 class NodeCounts(ApiModel):
-    """Nodes that carry the load balancer."""
+    """Nodes that carry the object."""
 
     desired: Count
     """Nodes that are selected."""
     updated: Count
     """Nodes that run the observed generation."""
     ready: Count
-    """Nodes that run it and have a healthy backend."""
+    """Nodes that run it and can work."""
     failed: Count
     """Nodes that cannot run it."""
     samples: Annotated[tuple[DnsSubdomain, ...], Field(max_length=10)] = ()
@@ -85,20 +94,35 @@ class LoadBalancerStatus(ApiModel):
 
     observed_generation: Generation | None = None
     """Generation of the spec that this status speaks of."""
-    conditions: (
-        Annotated[
-            tuple[Condition, ...],
-            Field(
-                max_length=16,
-                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-            ),
-        ]
-        | None
-    ) = None
+    conditions: Conditions | None = None
     """Statements about the object."""
     nodes: NodeCounts | None = None
     """Nodes that carry the load balancer."""
     backends: BackendCounts | None = None
     """Backends of the load balancer."""
     summary: Summary | None = None
+    """For the columns of kubectl get."""
+
+
+class SnifferSummary(ApiModel):
+    """The same in short, for the columns of kubectl get: they print single fields only."""
+
+    attach: Cell = ""
+    """Interfaces, or "pods"; as many as fit, then how many more."""
+    rules: Cell = ""
+    """Signatures that are looked for, of all that are given: 98/100."""
+    nodes: Cell = ""
+    """Ready of all selected nodes: 4998/5000."""
+
+
+class DpiSnifferStatus(ApiModel):
+    """What became of the spec."""
+
+    observed_generation: Generation | None = None
+    """Generation of the spec that this status speaks of."""
+    conditions: Conditions | None = None
+    """Statements about the object."""
+    nodes: NodeCounts | None = None
+    """Nodes that sniff."""
+    summary: SnifferSummary | None = None
     """For the columns of kubectl get."""

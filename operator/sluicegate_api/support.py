@@ -6,18 +6,24 @@ from collections.abc import Iterator
 
 from sluicegate_api.checks import WeightSource
 from sluicegate_api.common import FieldProblem
+from sluicegate_api.detection import ActionType
+from sluicegate_api.dpisniffer import DpiSniffer
 from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
 NOT_YET = "not supported here yet"
+LIVE_SNIFFING = f"{NOT_YET}: live sniffing; sluicegate replay FILE -f ... runs it on a capture"
+"""Why an agent does not run a sniffer that is valid."""
 
 
-def unsupported(loadbalancer: LoadBalancer) -> tuple[FieldProblem, ...]:
-    """Fields of a valid load balancer that an agent outside a cluster cannot carry out."""
-    return tuple(FieldProblem(path, f"{what} {NOT_YET}") for path, what in _missing(loadbalancer))
+def unsupported(resource: LoadBalancer | DpiSniffer) -> tuple[FieldProblem, ...]:
+    """Fields of a valid object that this program outside a cluster cannot carry out."""
+    missing = of_loadbalancer(resource) if isinstance(resource, LoadBalancer) else of_sniffer(resource)
+    return tuple(FieldProblem(path, f"{what} {NOT_YET}") for path, what in missing)
 
 
-def _missing(loadbalancer: LoadBalancer) -> Iterator[tuple[str, str]]:
+def of_loadbalancer(loadbalancer: LoadBalancer) -> Iterator[tuple[str, str]]:
+    """Paths of such fields of a load balancer, each with the beginning of a sentence."""
     spec = loadbalancer.spec
     if spec.node_selector is not None:
         yield "spec.nodeSelector", "selecting nodes is"
@@ -27,7 +33,21 @@ def _missing(loadbalancer: LoadBalancer) -> Iterator[tuple[str, str]]:
         yield "spec.backends.podSelector", "backends from pods are"
     if spec.forwarding.mode is ForwardingMode.TUNNEL:
         yield "spec.forwarding.mode", f"{spec.forwarding.mode} is"
-    if spec.dynamic_weights.type is not WeightSource.NONE:
+    if spec.dynamic_weights.type is WeightSource.POD_METRICS:
         yield "spec.dynamicWeights.type", f"{spec.dynamic_weights.type} is"
-    if spec.slow_start_seconds:
-        yield "spec.slowStartSeconds", "slow start is"
+
+
+def of_sniffer(sniffer: DpiSniffer) -> Iterator[tuple[str, str]]:
+    """Paths of such fields of a sniffer, each with the beginning of a sentence."""
+    spec = sniffer.spec
+    if spec.node_selector is not None:
+        yield "spec.nodeSelector", "selecting nodes is"
+    if spec.attach.pod_selector is not None:
+        yield "spec.attach.podSelector", "sniffing at pods is"
+    if spec.attach.namespace_selector is not None:
+        yield "spec.attach.namespaceSelector", "sniffing at pods is"
+    if spec.signatures.config_map_refs:
+        yield "spec.signatures.configMapRefs", "rules from ConfigMaps are"
+    for index, action in enumerate(spec.actions or ()):
+        if action.action in {ActionType.CAPTURE, ActionType.WIDEN}:
+            yield f"spec.actions[{index}].action", f"{action.action} is"

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from sluicegate_api.claims import Claim, Claims, resolve_claims
 from sluicegate_api.common import API_VERSION, FieldProblem, ObjectKey
-from sluicegate_api.diagnosis import diagnose
+from sluicegate_api.diagnosis import Diagnosis, diagnose
 from sluicegate_api.documents import Document, Value, parse_documents
+from sluicegate_api.dpisniffer import DpiSniffer
 from sluicegate_api.loadbalancer import LoadBalancer
-from sluicegate_api.support import NOT_YET, unsupported
-from sluicegate_api.wording import describe
+from sluicegate_api.support import unsupported
+from sluicegate_api.wording import describe, did_you_mean
 
 LARGEST_SPEC = 256 * 1024
 """Bytes of a spec as compact JSON, as the API server stores it."""
 
 KIND = "LoadBalancer"
-DECLARED_KINDS = frozenset({"DpiSniffer"})
-"""Kinds of this API that cannot be applied yet."""
+SNIFFER_KIND = "DpiSniffer"
+KINDS = (KIND, SNIFFER_KIND)
+
+Resource = LoadBalancer | DpiSniffer
+R_co = TypeVar("R_co", bound=Resource, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,12 +41,16 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedObject:
+class LoadedResource(Generic[R_co]):
     """A valid object, and where it came from; documents of a text count from 1."""
 
-    object: LoadBalancer
+    object: R_co
     source: str
     document: int
+
+
+LoadedObject = LoadedResource[LoadBalancer]
+LoadedSniffer = LoadedResource[DpiSniffer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class ValidationResult:
     """
 
     loadbalancers: tuple[LoadedObject, ...] = ()
+    sniffers: tuple[LoadedSniffer, ...] = ()
     claims: Claims = field(default_factory=Claims)
     problems: tuple[Problem, ...] = ()
 
@@ -64,40 +74,50 @@ def validate_documents(
     ``holders`` tells which object already holds a VIP and port on this machine: it keeps them. Otherwise the order of
     the texts decides.
     """
-    valid: dict[ObjectKey, LoadedObject] = {}
+    balancers: dict[ObjectKey, LoadedObject] = {}
+    sniffers: dict[ObjectKey, LoadedSniffer] = {}
     problems: list[Problem] = []
     for source, text in texts:
         for document in parse_documents(text):
             name = _name(document)
-            found = list(document.problems)
-            if document.value is not None:
-                loaded, more = _load(document.value)
-                found += more
-                if loaded is not None and not found:
-                    first = valid.setdefault(loaded.key, LoadedObject(loaded, source, document.index))
-                    if (first.source, first.document) != (source, document.index):
-                        place = f"document {first.document} of {first.source}"
-                        found.append(FieldProblem("metadata.name", f"{loaded.key} is already defined in {place}"))
+            loaded, more = (None, []) if document.value is None else _load(document.value)
+            found = [*document.problems, *more]
+            if not found and isinstance(loaded, LoadBalancer):
+                found += _enter(balancers, LoadedResource(loaded, source, document.index))
+            elif not found and isinstance(loaded, DpiSniffer):
+                found += _enter(sniffers, LoadedResource(loaded, source, document.index))
             problems += (Problem(source, name, problem.path, problem.reason) for problem in found)
-    claims = resolve_claims([loaded.object for loaded in valid.values()], holders or {})
+    claims = resolve_claims([loaded.object for loaded in balancers.values()], holders or {})
     problems += (
-        Problem(valid[r.object].source, f"{KIND} {r.object}", r.problem.path, r.problem.reason) for r in claims.refusals
+        Problem(balancers[r.object].source, f"{KIND} {r.object}", r.problem.path, r.problem.reason)
+        for r in claims.refusals
     )
-    return ValidationResult(tuple(valid.values()), claims, tuple(problems))
+    return ValidationResult(tuple(balancers.values()), tuple(sniffers.values()), claims, tuple(problems))
 
 
-def _load(value: Value) -> tuple[LoadBalancer | None, list[FieldProblem]]:
+def _enter(valid: dict[ObjectKey, LoadedResource[R_co]], loaded: LoadedResource[R_co]) -> Iterator[FieldProblem]:
+    """Keep an object unless one of its kind has its name."""
+    key = loaded.object.key
+    first = valid.setdefault(key, loaded)
+    if first is not loaded:
+        place = f"document {first.document} of {first.source}"
+        yield FieldProblem("metadata.name", f"{key} is already defined in {place}")
+
+
+def _load(value: Value) -> tuple[Resource | None, list[FieldProblem]]:
     """One object, or what is wrong with it beyond the form of its text."""
     if not isinstance(value, dict):
         return None, [
             FieldProblem("", f"must be an object with apiVersion, kind, metadata and spec, is {describe(value)}")
         ]
     head = list(_head_problems(value))
-    if value.get("kind") != KIND:
+    kind = value.get("kind")
+    if kind not in KINDS:
         return None, head
     # Status is the operator's; files made by "kubectl get -o yaml" have it.
-    rest = {key: part for key, part in value.items() if key not in {"apiVersion", "status"}}
-    diagnosis = diagnose(LoadBalancer, rest)
+    rest: Value = {key: part for key, part in value.items() if key not in {"apiVersion", "status"}}
+    diagnosis: Diagnosis[LoadBalancer] | Diagnosis[DpiSniffer]
+    diagnosis = diagnose(LoadBalancer, rest) if kind == KIND else diagnose(DpiSniffer, rest)
     found = [*head, *diagnosis.problems, *_size_problems(value.get("spec"))]
     if diagnosis.model is not None:
         found += unsupported(diagnosis.model)
@@ -111,11 +131,9 @@ def _head_problems(value: Mapping[str, Value]) -> Iterator[FieldProblem]:
     elif version != API_VERSION:
         yield FieldProblem("apiVersion", f"must be {API_VERSION}, is {describe(version)}")
     if kind is None:
-        yield FieldProblem("kind", f"is required: write {KIND}")
-    elif isinstance(kind, str) and kind in DECLARED_KINDS:
-        yield FieldProblem("kind", f"{kind} is {NOT_YET}")
-    elif kind != KIND:
-        yield FieldProblem("kind", f"must be {KIND}, is {describe(kind)}")
+        yield FieldProblem("kind", f"is required: write {' or '.join(KINDS)}")
+    elif kind not in KINDS:
+        yield FieldProblem("kind", f"must be {' or '.join(KINDS)}, is {describe(kind)}{did_you_mean(kind, KINDS)}")
 
 
 def _size_problems(spec: Value) -> Iterator[FieldProblem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import get_args
 
@@ -10,11 +11,14 @@ from pydantic_core import ErrorDetails
 
 from sluicegate_api.common import PATTERN_WORDS
 
+_WORDED = frozenset({"rule", "address", "target_port", "url", "path", "port_range", "variable"})
+"""Errors of our own, which say what is wrong themselves."""
+
 
 def reason(error: ErrorDetails, model: type[BaseModel]) -> str:
     """Words for one error of a model's validation."""
     match error["type"], error.get("ctx", {}), error["input"]:
-        case (("rule" | "address" | "target_port" | "url"), {"reason": str(words)}, _):
+        case kind, {"reason": str(words)}, _ if kind in _WORDED:
             pass
         case "missing", _, _:
             words = "is required"
@@ -56,11 +60,18 @@ def describe(value: object) -> str:
     return str(value)
 
 
+def did_you_mean(value: object, choices: Sequence[str]) -> str:
+    """The end of a sentence that names the choice that was meant; empty when none is like the value."""
+    if value is False and "Off" in choices:
+        return ': write "Off" in quotes, or YAML takes it for false'
+    close = _closest(value, choices)
+    return f": did you mean {close}?" if close else ""
+
+
 def _choice(expected: str, value: object) -> str:
     choices = [choice.strip(" '") for choice in expected.replace(" or ", ", ").split(",")]
     words = f"must be one of {', '.join(choices)}" if len(choices) > 1 else f"must be {choices[0]}"
-    close = _closest(value, choices)
-    return f"{words}, is {describe(value)}" + (f": did you mean {close}?" if close else "")
+    return f"{words}, is {describe(value)}{did_you_mean(value, choices)}"
 
 
 def _wrong_type(kind: str, value: object, message: str) -> str:
@@ -93,7 +104,7 @@ def _unknown_field(error: ErrorDetails, model: type[BaseModel]) -> str:
     return f"unknown field; known here: {', '.join(known)}" if known else "unknown field"
 
 
-def _closest(value: object, choices: list[str]) -> str | None:
+def _closest(value: object, choices: Sequence[str]) -> str | None:
     if not isinstance(value, str):
         return None
     plain = {choice.lower(): choice for choice in choices}

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sluicegate_agent.health.connection import CheckFailedError, Connection, ask
+from sluicegate_agent.asking.connection import Connection
+from sluicegate_agent.health.connection import CheckFailedError, ask
 from sluicegate_agent.health.model import HttpQuestion, Outcome, Target
 from sluicegate_api.backends import endpoint_text
 

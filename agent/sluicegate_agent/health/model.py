@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from sluicegate_agent.datapath.model import IPAddress
+from sluicegate_agent.health.durations import Durations
 
 
 class HealthState(StrEnum):
@@ -53,7 +54,9 @@ class Health:
     """What is known of a target.
 
     ``reason`` is for an operator. ``since`` (Unix time) is when ``state`` became what it is, ``last_check`` when the
-    last check ended and ``last_ms`` how long it took, if it was answered. ``checks`` and ``failures`` count all.
+    last check ended and ``last_ms`` how long it took, if it passed. ``checks`` and ``failures`` count all that said
+    something about the target, ``inconclusive`` those that this node could not carry out; ``durations`` are of those
+    that passed. ``rises`` and ``falls`` count how often the state became UP and DOWN.
     """
 
     state: HealthState
@@ -63,6 +66,10 @@ class Health:
     last_ms: float | None = None
     checks: int = 0
     failures: int = 0
+    inconclusive: int = 0
+    durations: Durations = field(default_factory=Durations)
+    rises: int = 0
+    falls: int = 0
 
 
 class Result(Enum):

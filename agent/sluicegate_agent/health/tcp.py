@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sluicegate_agent.health.connection import Connection, ask
+from sluicegate_agent.asking.connection import Connection
+from sluicegate_agent.health.connection import ask
 from sluicegate_agent.health.model import Outcome, Target
 
 

@@ -67,21 +67,32 @@ def _chosen(balancer: LoadBalancer, snapshot: NetworkSnapshot) -> tuple[dict[Int
 def attachments(
     arrivals: Iterable[Mapping[InterfaceIndex, str]],
     towards: Mapping[InterfaceIndex, IPAddress],
+    vips: Iterable[IPAddress],
     snapshot: NetworkSnapshot,
 ) -> dict[InterfaceIndex, Attachment]:
-    """Every interface where VIP traffic or a reply enters. ``towards`` names a backend behind each interface in it."""
+    """Every interface where VIP traffic or a reply enters, and where the node's own clients would leave for a VIP.
+
+    ``towards`` names a backend behind each interface in it.
+    """
     because: dict[InterfaceIndex, str] = {}
     for arrival in arrivals:
         for ifindex, reason in arrival.items():
             because.setdefault(ifindex, reason)
     for ifindex, address in towards.items():
         because.setdefault(ifindex, f"the route to backend {address} leads through it")
+    needed = frozenset(because)
+    for vip in vips:
+        path = snapshot.paths.get(vip)
+        if isinstance(path, Path) and not path.local:
+            because.setdefault(path.ifindex, f"the node's own packets to VIP {vip} leave through it")
     pods = {path.ifindex for path in snapshot.paths.values() if isinstance(path, Path) and path.host_route}
     found: dict[InterfaceIndex, Attachment] = {}
     for ifindex in sorted(because):
         link = snapshot.links.get(ifindex)
         if link is not None:
-            tc_only = _tc_only(link, ifindex in pods)
+            tc_only = _tc_only(link, ifindex in pods) or (
+                "" if ifindex in needed else "only the node's own clients use it"
+            )
             found[ifindex] = Attachment(not tc_only, because[ifindex], tc_only)
     return found
 

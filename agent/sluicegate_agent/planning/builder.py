@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from sluicegate_agent.datapath.model import (
@@ -39,14 +40,14 @@ from sluicegate_agent.planning.ids import (
 )
 from sluicegate_agent.planning.lifecycle import Configured, Lifecycle, advance
 from sluicegate_agent.planning.rows import address_filter, interface_rows, reverse_rows, rows_in_use, source_rows
-from sluicegate_agent.planning.scene import Scene, outcomes_of, routes_to
+from sluicegate_agent.planning.scene import Scene, outcomes_of, routes_to, steers_of
 from sluicegate_agent.planning.services import Service, admit, expand
+from sluicegate_agent.planning.steer import THOUSANDTHS, Steer
 from sluicegate_agent.planning.tables import Entry, TableCache
 from sluicegate_api.backends import endpoint_text
 from sluicegate_api.loadbalancer import LoadBalancer
 
-THOUSANDTHS: Final = 1000
-"""``struct backend.weight`` is in thousandths."""
+_UNSTEERED: Final[Mapping[BackendKey, Steer]] = MappingProxyType({})
 _HOP_GENERATIONS: Final = 65_535
 """``struct hop.generation`` has 16 bits; 0 is left for hops that were never resolved."""
 
@@ -77,10 +78,13 @@ class DesiredBuilder:
         health: Mapping[BackendKey, HealthState],
         observed: KernelState,
         now: float,
+        *,
+        steering: Mapping[BackendKey, Steer] = _UNSTEERED,
     ) -> Desired:
         """The tables for ``accepted``, in which no two objects claim the same VIP, protocol and port.
 
-        ``health`` holds the backends that are checked. ``now`` is any clock that only goes forward, in seconds.
+        ``health`` holds the backends that are checked, ``steering`` those that are not simply to get their configured
+        weight. ``now`` is any clock that only goes forward, in seconds.
         """
         admitted = admit(
             [each for balancer in accepted for each in expand(balancer)],
@@ -90,11 +94,12 @@ class DesiredBuilder:
         )
         refused = dict(admitted.refused)
         scene = self._scene(admitted.services, snapshot, observed, refused)
-        life = self._advance(scene, health, observed, now)
-        rows = self._backend_rows(scene, life, observed)
+        steers = steers_of(scene, steering)
+        life = self._advance(scene, health, steers, observed, now)
+        rows = self._backend_rows(scene, life, steers, observed)
         slots = self._slots(scene.services, rows)
         frontends = self._frontend_rows(scene.services, slots, observed, refused)
-        outcomes = outcomes_of(scene, rows, life, self._limits)
+        outcomes = outcomes_of(scene, rows, life, steers, self._limits)
         panics = {scene.services[identity].key: panic for identity, panic in life.panics.items()}
         problems = Problems()
         problems.add_all(admitted.services, outcomes, refused, panics)
@@ -102,8 +107,8 @@ class DesiredBuilder:
         backends = dict(rows.values())
         used = {row.nexthop for row in backends.values()}
         nexthops = {NexthopId(identity): hop for hop, identity in scene.hops.items() if identity in used}
-        attached = attachments(arrivals, _towards(backends, nexthops), snapshot)
         vips = {row.endpoint: identity for identity, row in frontends.items()}
+        attached = attachments(arrivals, _towards(backends, nexthops), [vip.address for vip in vips], snapshot)
         state = KernelState(
             settings=replace(self._settings, hop_generation=self._hop_generation(snapshot, observed)),
             interfaces=interface_rows(snapshot, attached.keys() | {hop.ifindex for hop in nexthops.values()}),
@@ -161,10 +166,21 @@ class DesiredBuilder:
         return Scene(numbered, members, present, routes, hops)
 
     def _advance(
-        self, scene: Scene, health: Mapping[BackendKey, HealthState], observed: KernelState, now: float
+        self,
+        scene: Scene,
+        health: Mapping[BackendKey, HealthState],
+        steers: Mapping[Member, Steer],
+        observed: KernelState,
+        now: float,
     ) -> Lifecycle:
         configured = {
-            member: Configured(backend.weight, health.get(backend.key), scene.hop_id(member) != 0)
+            member: Configured(
+                backend.weight,
+                health.get(backend.key),
+                scene.hop_id(member) != 0,
+                held=steers[member].out,
+                down=steers[member].down,
+            )
             for member, (_, backend) in scene.members.items()
         }
         kept = {(vip, service.mode) for service in scene.services.values() for vip in service.vips}
@@ -182,7 +198,7 @@ class DesiredBuilder:
         return life
 
     def _backend_rows(
-        self, scene: Scene, life: Lifecycle, observed: KernelState
+        self, scene: Scene, life: Lifecycle, steers: Mapping[Member, Steer], observed: KernelState
     ) -> dict[Member, tuple[BackendId, Backend]]:
         holders: dict[int, Member | None] = {identity: member for member, (identity, _) in scene.present.items()}
         spent = observed.backends.keys() - holders.keys()
@@ -199,10 +215,11 @@ class DesiredBuilder:
                 service=member.service,
                 endpoint=member.endpoint,
                 source=scene.routes[member].source,
+                local=scene.is_local(member),
                 nexthop=scene.hop_id(member),
                 state=life.states[member],
                 generation=generation,
-                weight=scene.members[member][1].weight * THOUSANDTHS if member in scene.members else 0,
+                weight=_weight(scene, life, steers, member),
             )
             rows[member] = (identity, row)
         return rows
@@ -216,7 +233,7 @@ class DesiredBuilder:
             for backend in service.backends:
                 number, row = rows.get(Member(identity, backend.endpoint), (None, None))
                 if number is not None and row is not None and row.state is BackendState.ACTIVE:
-                    usable.append(Entry(endpoint_text(backend.key.address, backend.key.port), backend.weight, number))
+                    usable.append(Entry(endpoint_text(backend.key.address, backend.key.port), row.weight, number))
             slots[identity] = self._tables.slots(service.algorithm, len(service.backends), usable)
         self._tables.forget_unused()
         return slots
@@ -260,6 +277,14 @@ class DesiredBuilder:
         return (self._hop_base + snapshot.hop_generation) % _HOP_GENERATIONS + 1
 
 
+def _weight(scene: Scene, life: Lifecycle, steers: Mapping[Member, Steer], member: Member) -> int:
+    """In thousandths. Panic asks for configured weights; they also stand in rows that nothing is sent to."""
+    if member not in scene.members:
+        return 0
+    configured = scene.members[member][1].weight * THOUSANDTHS
+    return configured if member in life.distrusted else steers[member].weight or configured
+
+
 def _arrivals(
     accepted: Sequence[LoadBalancer], services: Sequence[Service], snapshot: NetworkSnapshot, problems: Problems
 ) -> list[Mapping[InterfaceIndex, str]]:
@@ -281,6 +306,6 @@ def _towards(
     """One backend for each interface that leads to any."""
     found: dict[InterfaceIndex, IPAddress] = {}
     for row in backends.values():
-        if row.nexthop and row.endpoint:
+        if row.nexthop and row.endpoint and not row.local:
             found.setdefault(nexthops[row.nexthop].ifindex, row.endpoint.address)
     return found

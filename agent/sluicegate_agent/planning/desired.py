@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sluicegate_agent.datapath.model import (
+    Backend,
     BackendId,
     BackendState,
     Endpoint,
@@ -47,8 +48,11 @@ class BackendOutcome:
 
     ``id`` and ``state`` are None while it has no row in the kernel: ``problem`` says why, or is empty while the way to
     it is still being looked up; with a row it says what is wrong with the way to it. ``weight`` is what the table is
-    made from. ``drained_at`` is when a leaving backend gives up its flows, in the caller's clock; None for configured
-    ones. ``distrusted``: its checks fail, and it is active because its service is in panic.
+    made from, in thousandths of the unit of configured weights; 0 for a backend that is not active. ``drained_at`` is
+    when a leaving backend gives up its flows, in the caller's clock; None for configured ones. ``distrusted``: its
+    checks fail, and it is active because its service is in panic. ``held`` is who wants a backend that is not active
+    out of use, as far as that is a signal, a decision or an operator. ``usable``: it would take new flows if nobody
+    steered it. ``found`` is its row as it was in the kernel before.
     """
 
     id: BackendId | None
@@ -57,6 +61,9 @@ class BackendOutcome:
     problem: str = ""
     drained_at: float | None = None
     distrusted: bool = False
+    held: str = ""
+    usable: bool = False
+    found: Backend | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from sluicegate_agent.datapath.model import BackendState, ServiceId
@@ -18,19 +18,22 @@ DEFAULT_DRAIN_SECONDS: Final = 30.0
 class Configured:
     """What the configuration and its checks say about a backend.
 
-    ``health`` is None for a backend without checks. ``reachable`` is False when the node has no way to it.
+    ``health`` is None for a backend without checks. ``reachable`` is False when the node has no way to it. ``held``
+    and ``down`` are those of :class:`~sluicegate_agent.planning.steer.Steer`.
     """
 
     weight: int
     health: HealthState | None
     reachable: bool = True
+    held: bool = False
+    down: bool = False
 
 
 class Panic(NamedTuple):
     """A service of which fewer than half the backends pass their checks: then all of them are used.
 
     So few would break under the load of all, and when most checks fail at once the fault often lies with the checks.
-    ``total`` counts the backends with a weight above 0 and a route.
+    ``total`` counts the backends with a weight above 0 and a route, which nobody wants out of use.
     """
 
     healthy: int
@@ -44,7 +47,8 @@ class Panic(NamedTuple):
 class Lifecycle:
     """States that backends should have; a backend that is not named is free.
 
-    ``panics`` are the services that use backends whose checks fail, and ``distrusted`` those backends.
+    ``panics`` are the services that use backends whose checks fail, and ``distrusted`` those backends. ``usable`` ones
+    would be active if nobody held them back or called them down.
     ``drains`` tells when a leaving backend gives up its flows, in the caller's clock; it is handed back to the next
     :func:`advance`, and holds a backend until the kernel shows it free. ``wake_at`` is when the next drain ends, None
     when none is under way.
@@ -55,6 +59,7 @@ class Lifecycle:
     wake_at: float | None = None
     panics: Mapping[ServiceId, Panic] = field(default_factory=dict)
     distrusted: frozenset[Member] = frozenset()
+    usable: frozenset[Member] = frozenset()
 
 
 def advance(
@@ -74,10 +79,13 @@ def advance(
     """
     states: dict[Member, BackendState] = {}
     leaving: dict[Member, float] = {}
+    usable: set[Member] = set()
     for member, backend in configured.items():
         state = _configured_state(backend, present.get(member))
         if state is not None:
             states[member] = state
+        if _left_alone(backend, state, present.get(member)) is BackendState.ACTIVE:
+            usable.add(member)
     panics = _panics(configured, states)
     distrusted = frozenset(
         member
@@ -95,11 +103,18 @@ def advance(
         if now < until:
             states[member] = BackendState.DOWN if state is BackendState.DOWN else BackendState.DRAINING
     wake_at = min((until for until in leaving.values() if until > now), default=None)
-    return Lifecycle(states, leaving, wake_at, panics, distrusted)
+    return Lifecycle(states, leaving, wake_at, panics, distrusted, frozenset(usable))
+
+
+def _left_alone(backend: Configured, state: BackendState | None, present: BackendState | None) -> BackendState | None:
+    """The state that it would have if nobody held it back or called it down."""
+    if not (backend.held or backend.down):
+        return state
+    return _configured_state(replace(backend, held=False, down=False), present)
 
 
 def _eligible(backend: Configured) -> bool:
-    return backend.weight > 0 and backend.reachable
+    return backend.weight > 0 and backend.reachable and not backend.held
 
 
 def _panics(configured: Mapping[Member, Configured], states: Mapping[Member, BackendState]) -> dict[ServiceId, Panic]:
@@ -116,8 +131,8 @@ def _configured_state(backend: Configured, present: BackendState | None) -> Back
     """None for a backend that nothing leads to and that has no flows to keep."""
     if not backend.reachable:
         return None if present is None else BackendState.DOWN
-    if backend.health is HealthState.DOWN:
+    if backend.health is HealthState.DOWN or backend.down:
         return BackendState.DOWN
     if backend.health is HealthState.UNKNOWN and present is BackendState.DOWN:
         return BackendState.DOWN
-    return BackendState.ACTIVE if backend.weight > 0 else BackendState.DRAINING
+    return BackendState.ACTIVE if backend.weight > 0 and not backend.held else BackendState.DRAINING

@@ -4,8 +4,8 @@ Add before delete. Everything new is in place before something points at it, and
 points at it. After every single operation each rule of ``datapath/invariants.py`` holds:
 
 1. settings, interfaces, next hops; the address filter as the union of old and new;
-2. backends that take new flows; tables that do not shrink; allowed clients; frontends; reverse rows as the union;
-   VIPs bound;
+2. backends that take new flows; reverse rows as the union, those of new frontends after the frontends; tables that do
+   not shrink; allowed clients; frontends; VIPs bound;
 3. VIPs unbound, exact reverse rows, frontends deleted, then the allowed clients that none of them asks for;
 4. tables that shrink or go, because no frontend reads beyond their new end any more;
 5. backends that leave: they are in no table now; then next hops, interfaces and the exact address filter.
@@ -61,11 +61,15 @@ def _additions(observed: KernelState, desired: KernelState) -> Iterator[Operatio
         yield Put(Table.FILTER, None, union)
     staying = {key: row for key, row in desired.backends.items() if not _leaves(observed.backends.get(key), row)}
     yield from _puts(Table.BACKENDS, observed.backends, staying)
+    reverse = _reverse_union(observed, desired)
+    # Before a table sends requests to a new backend its replies must be known; rows of new frontends come after those.
+    known = {key: row for key, row in reverse.items() if observed.frontends.keys() >= set(row)}
+    yield from _puts(Table.REVERSE, observed.reverse, known)
     lasting = {key: slots for key, slots in desired.slots.items() if not _shrinks(observed.slots.get(key), slots)}
     yield from _puts(Table.SLOTS, observed.slots, lasting)
     yield from _puts(Table.SOURCES, observed.sources, desired.sources)
     yield from _puts(Table.FRONTENDS, observed.frontends, desired.frontends)
-    yield from _puts(Table.REVERSE, observed.reverse, _reverse_union(observed, desired))
+    yield from _puts(Table.REVERSE, {**observed.reverse, **known}, reverse)
     yield from _puts(Table.VIPS, observed.vips, desired.vips)
 
 

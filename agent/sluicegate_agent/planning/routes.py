@@ -47,6 +47,8 @@ def route(
         return Route(kept if kept and kept.ifindex in snapshot.links else None, known_source)
     if isinstance(path, NoPath):
         return Route(None, known_source, path.reason)
+    if path.local:
+        return _to_ourselves(address, path, mode)
     link = snapshot.links.get(path.ifindex)
     if link is None:
         return Route(None, known_source, f"the interface of the route to {address} is gone")
@@ -62,6 +64,15 @@ def route(
     )
     source = path.source if mode is ForwardingMode.FULL_NAT else None
     return Route(hop, source, small_for_ipv6(path.mtu, link.name) if address.version == 6 else "")
+
+
+def _to_ourselves(address: IPAddress, path: Path, mode: ForwardingMode) -> Route:
+    """A backend on this node: reached in DNAT, so without a source of ours."""
+    if mode is ForwardingMode.DIRECT_RETURN:
+        obstacle = f"{address} is an address of this node, which forwarding.mode DirectReturn cannot serve: "
+        return Route(None, None, f"{obstacle}use FullNAT or DNAT")
+    hop = Nexthop(path.ifindex, path.gateway, LONGEST_MTU, bytes(6), None, xdp=False, local=True)
+    return Route(hop, None)
 
 
 def small_for_ipv6(mtu: int, interface: str) -> str:

@@ -55,18 +55,23 @@ def _interface(link: Link) -> Interface:
 def reverse_rows(
     backends: Iterable[Backend], frontends: Mapping[FrontendId, Frontend]
 ) -> dict[Endpoint, tuple[FrontendId, ...]]:
-    """Which DNAT frontends each backend endpoint may answer for.
+    """Which frontends each backend endpoint that is reached in DNAT may answer for.
 
     Services for which it takes new flows come before those for which it only keeps old ones, should all not fit.
     """
     by_service: dict[ServiceId, list[FrontendId]] = {}
+    local_only: dict[ServiceId, list[FrontendId]] = {}
     for identity, frontend in sorted(frontends.items()):
         if frontend.mode is ForwardingMode.DNAT:
             by_service.setdefault(frontend.service, []).append(identity)
+        elif frontend.mode is ForwardingMode.FULL_NAT:
+            local_only.setdefault(frontend.service, []).append(identity)
     rows: dict[Endpoint, list[FrontendId]] = {}
     for backend in sorted(backends, key=lambda row: (row.state is BackendState.DRAINING, row.service)):
         if backend.source is None and backend.endpoint is not None:
-            rows.setdefault(backend.endpoint, []).extend(by_service.get(backend.service, ()))
+            row = rows.setdefault(backend.endpoint, [])
+            row.extend(by_service.get(backend.service, ()))
+            row.extend(local_only.get(backend.service, ()) if backend.local else ())
     return {endpoint: tuple(sorted(row[:REVERSE_FRONTENDS])) for endpoint, row in rows.items() if row}
 
 

@@ -22,6 +22,9 @@ from sluicegate_agent.planning.ids import BackendKey, Member
 from sluicegate_agent.planning.lifecycle import Lifecycle
 from sluicegate_agent.planning.routes import Route, route
 from sluicegate_agent.planning.services import Service, ServiceBackend
+from sluicegate_agent.planning.steer import AS_CONFIGURED, Steer, slow_start_of
+
+_BEFORE = "as it was before the agent started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Scene:
         """The next hop's id, 0 without one."""
         hop = self.routes[member].hop
         return NexthopId(self.hops.get(hop, 0) if hop else 0)
+
+    def is_local(self, member: Member) -> bool:
+        """Whether it is on this node."""
+        hop = self.routes[member].hop
+        return hop is not None and hop.local
 
 
 def routes_to(
@@ -60,8 +68,31 @@ def routes_to(
     return routes
 
 
+def steers_of(scene: Scene, steering: Mapping[BackendKey, Steer]) -> dict[Member, Steer]:
+    """How every configured backend is to be steered.
+
+    Where weights follow the load and nothing was decided yet, as after a restart, what the kernel has stays.
+    """
+    return {
+        member: steering.get(backend.key) or (_undecided(scene, member) if service.steered else AS_CONFIGURED)
+        for member, (service, backend) in scene.members.items()
+    }
+
+
+def _undecided(scene: Scene, member: Member) -> Steer:
+    service, backend = scene.members[member]
+    if member in scene.present:
+        row = scene.present[member][1]
+        return Steer(row.weight or None, held=row.state is BackendState.DRAINING and row.weight > 0, because=_BEFORE)
+    return Steer(slow_start_of(backend.weight)) if service.slow_start_seconds else AS_CONFIGURED
+
+
 def outcomes_of(
-    scene: Scene, rows: Mapping[Member, tuple[BackendId, Backend]], life: Lifecycle, limits: Limits
+    scene: Scene,
+    rows: Mapping[Member, tuple[BackendId, Backend]],
+    life: Lifecycle,
+    steers: Mapping[Member, Steer],
+    limits: Limits,
 ) -> dict[BackendKey, BackendOutcome]:
     """What becomes of every backend that is configured, or leaving a service that is."""
     outcomes: dict[BackendKey, BackendOutcome] = {}
@@ -77,9 +108,12 @@ def outcomes_of(
         outcomes[backend.key] = BackendOutcome(
             identity,
             row.state if row else None,
-            backend.weight if active else 0,
+            row.weight if row is not None and active else 0,
             problem,
             distrusted=active and member in life.distrusted,
+            held=steers[member].because if row is not None and not active else "",
+            usable=member in life.usable,
+            found=scene.present[member][1] if member in scene.present else None,
         )
     for member, (identity, row) in rows.items():
         service = scene.services.get(member.service)

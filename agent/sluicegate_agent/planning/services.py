@@ -11,7 +11,7 @@ from sluicegate_agent.datapath.model import Algorithm, Endpoint, ForwardingMode,
 from sluicegate_agent.planning.capacity import full
 from sluicegate_agent.planning.ids import BackendKey, ServiceIdentity, ServiceKey
 from sluicegate_api import loadbalancer as api
-from sluicegate_api.checks import HealthCheck
+from sluicegate_api.checks import DynamicWeights, HealthCheck, WeightSource
 
 FAMILIES: Final = (4, 6)
 
@@ -41,7 +41,7 @@ class Service:
     """One port of a LoadBalancer for one family: its VIPs, its backends and how it treats flows; times in seconds.
 
     ``affinity_seconds`` and ``rate`` (new flows per second) are 0 for none. ``sources`` are the networks whose clients
-    are served, None for all and empty for nobody.
+    are served, None for all and empty for nobody. ``weights`` says how weights follow the load.
     """
 
     key: ServiceKey
@@ -55,6 +55,13 @@ class Service:
     affinity_seconds: float = 0.0
     rate: int = 0
     sources: frozenset[IPNetwork] | None = None
+    weights: DynamicWeights = field(default_factory=DynamicWeights)
+    slow_start_seconds: float = 0.0
+
+    @property
+    def steered(self) -> bool:
+        """Whether weights other than the configured ones may be in force."""
+        return self.weights.type is not WeightSource.NONE or self.slow_start_seconds > 0
 
     @property
     def closed(self) -> bool:
@@ -97,6 +104,8 @@ def expand(balancer: api.LoadBalancer) -> Iterator[Service]:
                 affinity_seconds=float(spec.affinity_seconds),
                 rate=spec.max_new_connections_per_second or 0,
                 sources=_sources(spec, family),
+                weights=spec.dynamic_weights,
+                slow_start_seconds=float(spec.slow_start_seconds),
             )
 
 

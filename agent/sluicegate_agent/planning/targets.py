@@ -9,7 +9,8 @@ from sluicegate_agent.health.model import HttpQuestion, Target
 from sluicegate_agent.planning.desired import Desired
 from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.services import Service
-from sluicegate_api.checks import HealthCheck, HealthCheckType
+from sluicegate_agent.signals.targets import AgentQuestion, LoadQuestion, QueryQuestion, Question, SignalTarget
+from sluicegate_api.checks import DEFAULT_PATH, DynamicWeights, HealthCheck, HealthCheckType
 
 
 def health_targets(services: Iterable[Service]) -> dict[BackendKey, Target]:
@@ -37,9 +38,36 @@ def _http_question(check: HealthCheck) -> HttpQuestion | None:
     return HttpQuestion(check.effective_path, check.host, check.effective_statuses)
 
 
+def signal_targets(services: Iterable[Service]) -> dict[BackendKey, SignalTarget]:
+    """One target per backend that is to be asked for its load, or to be looked for in the answer of Prometheus."""
+    return {
+        backend.key: SignalTarget(
+            question, backend.endpoint.address, backend.endpoint.port, float(service.weights.interval_seconds)
+        )
+        for service in services
+        for backend in service.backends
+        if (question := _question(service.weights, backend.endpoint.address)) is not None
+    }
+
+
+def _question(weights: DynamicWeights, address: IPAddress) -> Question | None:
+    if weights.agent_check is not None:
+        return AgentQuestion(address, weights.agent_check.port)
+    if weights.http is not None:
+        return LoadQuestion(address, weights.http.port, weights.http.path or DEFAULT_PATH)
+    if weights.prometheus is not None:
+        return QueryQuestion(weights.prometheus.url, weights.prometheus.query)
+    return None
+
+
 def backend_addresses(services: Iterable[Service]) -> frozenset[IPAddress]:
     """Addresses of all configured backends: to each a way is needed."""
     return frozenset(backend.endpoint.address for service in services for backend in service.backends)
+
+
+def vip_addresses(services: Iterable[Service]) -> frozenset[IPAddress]:
+    """Addresses of all VIPs: where the node's own packets to them would leave, its own clients are met."""
+    return frozenset(vip.address for service in services for vip in service.vips)
 
 
 def leaving_addresses(desired: Desired) -> frozenset[IPAddress]:

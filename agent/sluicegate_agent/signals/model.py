@@ -59,10 +59,12 @@ class Reading:
 class Load:
     """``struct backend_load``: counts of one backend since it got its id; all only grow.
 
-    ``fix`` corrects opened less closed for flows whose end nobody saw. ``requests`` counts turns of the client after
+    ``fix`` corrects opened less closed for flows whose end nobody saw, and ``forgotten`` are requests that went with
+    such flows; these two may go either way. ``requests`` counts turns of the client after
     the backend had spoken (and the first), ``responses`` the first bytes of the backend after each. ``resets`` are
     connections that the backend ended by RST before any byte of it, ``unanswered`` those whose SYN got no answer,
-    ``empty_closes`` those that it closed without a byte.
+    ``empty_closes`` those that it closed without a byte. ``abandoned`` are requests whose connection ended before their
+    response.
     """
 
     opened: int = 0
@@ -73,6 +75,13 @@ class Load:
     unanswered: int = 0
     empty_closes: int = 0
     fix: int = 0
+    abandoned: int = 0
+    forgotten: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without a response."""
+        return max(0, self.requests - self.responses - self.abandoned - self.forgotten)
 
 
 @dataclass(frozen=True, slots=True)

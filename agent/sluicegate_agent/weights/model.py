@@ -26,7 +26,9 @@ class Member:
 
     ``usable``: it would take new flows as far as checks, routes and operators go. ``usable_since`` starts slow start;
     None for a backend that was in use before this agent started, which has no slow start. ``passive`` is None when
-    nothing is measured, as in DirectReturn.
+    nothing is measured, as in DirectReturn. ``published`` is the weight (in thousandths) that an agent before left in
+    the kernel: the pool's first step moves on from it instead of jumping to the configured weight; None for a backend
+    that was not there.
     """
 
     weight: int
@@ -34,11 +36,16 @@ class Member:
     usable_since: float | None = None
     passive: Passive | None = None
     reading: Reading | None = None
+    published: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One service at one tick: one port of one family. ``by_load``: new flows are placed by LeastLoad."""
+    """One service at one tick: one port of one family. ``by_load``: new flows are placed by LeastLoad.
+
+    ``interval`` is the time between two steps of the controller, which need not be that between two questions to the
+    backends. ``replies_seen``: packets of the backends pass through this node. All times are seconds.
+    """
 
     source: Source
     members: Mapping[Hashable, Member]
@@ -54,8 +61,10 @@ class Decision:
     """What became of one backend's weight, and why.
 
     ``weight`` is in thousandths of the unit of configured weights; 0 only for a backend that gets no new flows.
-    ``prior``, ``guard``, ``errors`` and ``slow_start`` are the factors: weight = prior x guard x (1 - errors)^2 x
-    slow start. ``state`` is what the backend stated or what was found: "", "drain", "maint", "down", "ejected".
+    ``prior`` (in units of configured weights), ``guard``, ``errors`` and ``slow_start`` are the factors: when all has
+    settled, weight = 1000 x prior x guard x (1 - errors)^2 x slow start, within the dead band. ``state`` is what the
+    backend stated or what was found: "", "drain", "maint", "down", "ejected", "probation" (back after an ejection).
+    ``latency`` is smoothed, in seconds.
     ``reason`` is one short line for people; ``absent`` names the signals that are missing.
     """
 

@@ -1,4 +1,4 @@
-"""Load balancers for tests, as a file would hold them."""
+"""Load balancers and sniffers for tests, as a file would hold them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,32 @@ def problems(manifest: Callable[..., Manifest]) -> Callable[..., list[tuple[str,
 
     def find(**spec: object) -> list[tuple[str, str]]:
         result = validate_documents([("lb.json", json.dumps(manifest(**spec)))])
+        return [(problem.path, problem.reason) for problem in result.problems]
+
+    return find
+
+
+@pytest.fixture
+def sniffer() -> Callable[..., Manifest]:
+    """A valid sniffer; keywords are fields of its spec."""
+
+    def make(*, name: str = "edge", namespace: str = "shop", **spec: object) -> Manifest:
+        return {
+            "apiVersion": "sluicegate.io/v1alpha1",
+            "kind": "DpiSniffer",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
+
+    return make
+
+
+@pytest.fixture
+def sniffer_problems(sniffer: Callable[..., Manifest]) -> Callable[..., list[tuple[str, str]]]:
+    """Paths and reasons of all that is wrong with a sniffer whose spec has these fields."""
+
+    def find(**spec: object) -> list[tuple[str, str]]:
+        result = validate_documents([("dpi.json", json.dumps(sniffer(**spec)))])
         return [(problem.path, problem.reason) for problem in result.problems]
 
     return find

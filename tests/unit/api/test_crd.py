@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from sluicegate_api.crd import REVISION_ANNOTATION, crds_yaml, custom_resource_definitions
@@ -13,13 +14,22 @@ from sluicegate_api.crd import REVISION_ANNOTATION, crds_yaml, custom_resource_d
 CRDS = Path(__file__).parents[3] / "deploy" / "crds"
 
 
-def definition() -> dict[str, Any]:
-    (only,) = custom_resource_definitions()
+LOAD_BALANCER, SNIFFER = "loadbalancers", "dpisniffers"
+
+both = pytest.mark.parametrize("plural", [LOAD_BALANCER, SNIFFER])
+
+
+def definition(plural: str) -> dict[str, Any]:
+    (only,) = (each for each in custom_resource_definitions() if names(dict(each))["plural"] == plural)
     return dict(only)
 
 
-def version() -> dict[str, Any]:
-    (only,) = definition()["spec"]["versions"]
+def names(crd: dict[str, Any]) -> dict[str, Any]:
+    return dict(crd["spec"]["names"])
+
+
+def version(plural: str) -> dict[str, Any]:
+    (only,) = definition(plural)["spec"]["versions"]
     return dict(only)
 
 
@@ -33,17 +43,22 @@ def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
             yield from schemas(schema[key], f"{path}[]")
 
 
-def parts() -> list[tuple[str, dict[str, Any]]]:
+def parts(plural: str) -> list[tuple[str, dict[str, Any]]]:
     """All parts of spec and status; the rest belongs to Kubernetes."""
-    properties = version()["schema"]["openAPIV3Schema"]["properties"]
+    properties = version(plural)["schema"]["openAPIV3Schema"]["properties"]
     return [*schemas(properties["spec"], "spec"), *schemas(properties["status"], "status")]
 
 
-def test_the_files_are_those_of_the_models() -> None:
-    # After a change of the models: sluicegate crds > deploy/crds/loadbalancers.sluicegate.io.yaml, and a new
-    # SCHEMA_REVISION when a schema changed.
-    assert [path.name for path in CRDS.iterdir()] == ["loadbalancers.sluicegate.io.yaml"]
-    assert (CRDS / "loadbalancers.sluicegate.io.yaml").read_text() == crds_yaml()
+@both
+def test_the_files_are_those_of_the_models(plural: str) -> None:
+    # After a change of the models: make crds, and a new SCHEMA_REVISION when a schema changed.
+    assert (CRDS / f"{plural}.sluicegate.io.yaml").read_text() == crds_yaml(plural.removesuffix("s"))
+
+
+def test_there_is_a_file_for_every_kind() -> None:
+    found = sorted(path.name for path in CRDS.iterdir())
+    assert found == [f"{plural}.sluicegate.io.yaml" for plural in (SNIFFER, LOAD_BALANCER)]
+    assert len(found) == len(custom_resource_definitions())
 
 
 def test_the_yaml_holds_the_definitions_without_aliases() -> None:
@@ -52,8 +67,9 @@ def test_the_yaml_holds_the_definitions_without_aliases() -> None:
     assert not any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
 
 
-def test_schemas_are_structural() -> None:
-    for path, schema in parts():
+@both
+def test_schemas_are_structural(plural: str) -> None:
+    for path, schema in parts(plural):
         assert not schema.keys() & {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "default", "title"}, path
         assert not schema.keys() & {"patternProperties", "propertyNames", "exclusiveMinimum"}, path
         assert schema.get("additionalProperties") is not False, path
@@ -63,8 +79,9 @@ def test_schemas_are_structural() -> None:
             assert schema["type"] in {"object", "array", "string", "integer", "boolean"}, path
 
 
-def test_everything_has_a_limit() -> None:
-    for path, schema in parts():
+@both
+def test_everything_has_a_limit(plural: str) -> None:
+    for path, schema in parts(plural):
         if (schema.get("type") == "string" and "enum" not in schema) or schema.get("x-kubernetes-int-or-string"):
             assert "maxLength" in schema, path
         if schema.get("type") == "array":
@@ -75,17 +92,24 @@ def test_everything_has_a_limit() -> None:
             assert {"minimum", "maximum"} <= schema.keys(), path
 
 
-def test_every_field_is_explained() -> None:
-    for path, schema in parts():
+@both
+def test_every_field_is_explained(plural: str) -> None:
+    for path, schema in parts(plural):
         if not path.endswith("[]"):
             assert schema.get("description"), path
 
 
-def test_every_rule_has_a_message() -> None:
-    rules = [rule for _, schema in parts() for rule in schema.get("x-kubernetes-validations", [])]
+@both
+def test_every_rule_has_a_message(plural: str) -> None:
+    rules = [rule for _, schema in parts(plural) for rule in schema.get("x-kubernetes-validations", [])]
     assert len(rules) > 20
     assert all(rule["rule"] and rule["message"] for rule in rules)
-    names = {path for path, schema in parts() if "x-kubernetes-validations" in schema}
+
+
+def test_the_parts_that_have_rules() -> None:
+    found = {
+        path for kind in (LOAD_BALANCER, SNIFFER) for path, part in parts(kind) if "x-kubernetes-validations" in part
+    }
     assert {
         "spec",
         "spec.addresses",
@@ -93,11 +117,17 @@ def test_every_rule_has_a_message() -> None:
         "spec.backends",
         "spec.backends.static",
         "spec.healthCheck",
-    } <= names
+        "spec.attach",
+        "spec.sniff",
+        "spec.sniff[]",
+        "spec.budget",
+        "spec.actions[].match",
+        "spec.export.eve",
+    } <= found
 
 
 def test_limits_are_those_of_the_reference() -> None:
-    by_path = dict(parts())
+    by_path = dict(parts(LOAD_BALANCER))
     assert by_path["spec.addresses"]["maxItems"] == 16
     assert by_path["spec.ports"]["maxItems"] == 64
     assert by_path["spec.backends.static"]["maxItems"] == 512
@@ -108,25 +138,66 @@ def test_limits_are_those_of_the_reference() -> None:
     assert by_path["spec"]["required"] == ["addresses", "ports", "backends"]
 
 
-def test_people_find_their_load_balancers() -> None:
-    names = definition()["spec"]["names"]
-    assert names["shortNames"] == ["lb", "sglb"]
-    assert names["categories"] == ["sluicegate"]
-    columns = version()["additionalPrinterColumns"]
-    shown = [column["name"].upper() for column in columns if not column.get("priority")]
-    assert shown == ["VIP", "PORTS", "BACKENDS", "NODES", "READY", "AGE"]
-    assert [column["name"].upper() for column in columns if column.get("priority")] == ["ALGO", "REASON"]
+def test_limits_of_sniffers_are_those_of_the_reference() -> None:
+    by_path = dict(parts(SNIFFER))
+    assert by_path["spec.sniff"]["maxItems"] == 1000
+    for side in ("source", "destination"):
+        assert by_path[f"spec.sniff[].{side}.cidrs"]["maxItems"] == 64
+        assert by_path[f"spec.sniff[].{side}.ports"]["maxItems"] == 64
+        assert by_path[f"spec.sniff[].{side}.ports[]"]["x-kubernetes-int-or-string"] is True
+    assert by_path["spec.classify.depth"]["enum"] == ["Off", "Lean", "Full"]
+    assert by_path["spec.actions[].action"]["enum"] == ["Alert", "Drop", "Capture", "Widen"]
+    assert by_path["spec.export.eve.type"]["enum"] == ["Stdout", "File", "UnixSocket"]
+    assert by_path["spec.signatures.configMapRefs"]["x-kubernetes-list-map-keys"] == ["name", "key"]
+    assert by_path["spec.actions[]"]["required"] == ["match", "action"]
+    assert "required" not in by_path["spec"]
 
 
-def test_status_has_its_own_door_and_its_fields() -> None:
-    assert version()["subresources"] == {"status": {}}
-    by_path = dict(parts())
-    assert by_path["status"]["properties"].keys() >= {"observedGeneration", "conditions", "nodes", "backends"}
+@pytest.mark.parametrize(
+    ("plural", "short_names", "columns", "wide"),
+    [
+        (
+            LOAD_BALANCER,
+            ["lb", "sglb"],
+            ["VIP", "PORTS", "BACKENDS", "NODES", "READY", "AGE"],
+            ["ALGO", "REASON"],
+        ),
+        (SNIFFER, ["dpi", "sgdpi"], ["ATTACH", "RULES", "NODES", "READY", "AGE"], ["DEPTH", "REASON"]),
+    ],
+)
+def test_people_find_their_objects(plural: str, short_names: list[str], columns: list[str], wide: list[str]) -> None:
+    crd = names(definition(plural))
+    assert crd["shortNames"] == short_names
+    assert crd["categories"] == ["sluicegate"]
+    found = version(plural)["additionalPrinterColumns"]
+    assert [column["name"].upper() for column in found if not column.get("priority")] == columns
+    assert [column["name"].upper() for column in found if column.get("priority")] == wide
+
+
+@both
+def test_columns_show_fields_that_are_there(plural: str) -> None:
+    known = {f".{path}" for path, _ in parts(plural)} | {".metadata.creationTimestamp"}
+    for column in version(plural)["additionalPrinterColumns"]:
+        path = column["jsonPath"]
+        assert path in known or path.startswith('.status.conditions[?(@.type=="Ready")].'), path
+
+
+@both
+def test_status_has_its_own_door_and_its_fields(plural: str) -> None:
+    assert version(plural)["subresources"] == {"status": {}}
+    by_path = dict(parts(plural))
+    assert by_path["status"]["properties"].keys() >= {"observedGeneration", "conditions", "nodes"}
     assert by_path["status.conditions"]["x-kubernetes-list-map-keys"] == ["type"]
     assert by_path["status.nodes"]["properties"].keys() >= {"desired", "updated", "ready", "failed"}
     assert by_path["status.nodes.samples"]["maxItems"] == 10
-    assert by_path["status.backends"]["properties"].keys() == {"total", "healthy", "draining"}
 
 
-def test_the_schema_carries_its_revision() -> None:
-    assert int(definition()["metadata"]["annotations"][REVISION_ANNOTATION]) >= 1
+@both
+def test_the_schema_carries_its_revision(plural: str) -> None:
+    assert int(definition(plural)["metadata"]["annotations"][REVISION_ANNOTATION]) >= 1
+
+
+def test_only_load_balancers_count_backends() -> None:
+    counted = dict(parts(LOAD_BALANCER))["status.backends"]["properties"].keys()
+    assert counted == {"total", "healthy", "draining"}
+    assert "status.backends" not in dict(parts(SNIFFER))

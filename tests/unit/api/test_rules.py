@@ -208,6 +208,26 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
         "spec.dynamicWeights.prometheus.url",
         "this node itself",
     ),
+    "a Prometheus by a query": (
+        {"dynamicWeights": {"type": "Prometheus", "prometheus": {"url": "http://p:9090/?query=up", "query": "up"}}},
+        "spec.dynamicWeights.prometheus.url",
+        "base URL",
+    ),
+    "a Prometheus on a port that is none": (
+        {"dynamicWeights": {"type": "Prometheus", "prometheus": {"url": "http://p:90900", "query": "up"}}},
+        "spec.dynamicWeights.prometheus.url",
+        "host or port",
+    ),
+    "passive measurement of replies that go elsewhere": (
+        {
+            "forwarding": {"mode": "DirectReturn"},
+            "ports": [PORT],
+            "dynamicWeights": {"type": "Passive"},
+        },
+        "spec.dynamicWeights.type",
+        "DirectReturn",
+    ),
+    "a slow start of more than an hour": ({"slowStartSeconds": 3601}, "spec.slowStartSeconds", "at most 3600"),
     "a source that is an address": ({"allowedSources": ["10.0.0.1"]}, "spec.allowedSources[0]", "no prefix length"),
     "a source with bits after its prefix": (
         {"allowedSources": ["198.51.100.7/24"]},

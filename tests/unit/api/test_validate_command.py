@@ -40,6 +40,11 @@ def test_good_files_print_nothing_but_a_summary(run: Run, manifest: Manifest, tm
     assert run("validate", "-f", tmp_path) == (0, "", "1 usable object, 0 problems in 1 file\n")
 
 
+def test_sniffers_are_usable_objects_too(run: Run, manifest: Manifest, sniffer: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump_all([manifest(), sniffer()]))
+    assert run("validate", "-f", tmp_path) == (0, "", "2 usable objects, 0 problems in 1 file\n")
+
+
 def test_problems_of_all_files_are_lines_on_stdout(run: Run, manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(manifest(drainSeconds=-1)))
     (tmp_path / "b.yml").write_text("a: [")
@@ -55,15 +60,16 @@ def test_problems_of_all_files_are_lines_on_stdout(run: Run, manifest: Manifest,
 
 @pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_programs_get_the_same_as_data(
-    form: str, load: Callable[[str], Any], run: Run, manifest: Manifest, tmp_path: Path
+    form: str, load: Callable[[str], Any], run: Run, manifest: Manifest, sniffer: Manifest, tmp_path: Path
 ) -> None:
     path = tmp_path / "lb.yaml"
-    path.write_text(yaml.safe_dump_all([manifest(), manifest(name="api", ports=[])]))
+    path.write_text(yaml.safe_dump_all([manifest(), manifest(name="api", ports=[]), sniffer()]))
     code, out, _ = run("validate", "-f", path, "-o", form)
     assert code == 1
     assert load(out) == {
         "ok": False,
         "loadbalancers": [{"file": str(path), "namespace": "shop", "name": "web"}],
+        "sniffers": [{"file": str(path), "namespace": "shop", "name": "edge"}],
         "problems": [
             {
                 "file": str(path),
@@ -85,3 +91,11 @@ def test_no_file_is_a_mistake_of_use(run: Run, tmp_path: Path) -> None:
 
 def test_crds_are_printed_as_yaml(run: Run) -> None:
     assert run("crds") == (0, crds_yaml(), "")
+    assert [each["spec"]["names"]["kind"] for each in yaml.safe_load_all(crds_yaml())] == ["LoadBalancer", "DpiSniffer"]
+
+
+def test_one_definition_can_be_printed_alone(run: Run) -> None:
+    code, out, _ = run("crds", "dpisniffer")
+    assert code == 0
+    assert yaml.safe_load(out)["metadata"]["name"] == "dpisniffers.sluicegate.io"
+    assert run("crds", "service")[0] == 2

@@ -39,7 +39,7 @@ def test_all_errors_of_all_documents_are_reported_at_once(manifest: Manifest) ->
         ports=[{"port": 80}, {"port": 80}, {"port": 0}],
         backends={"static": [{"address": "10.0.0.5", "weight": "7"}, {"address": "10.0.0.5"}]},
         healthCheck={"timeoutSeconds": 5, "fall": 0},
-        slowStartSeconds=5,
+        nodeSelector={},
     )
     second = manifest(name="Api", forwarding={"mode": "NAT"})
     del second["spec"]["ports"]
@@ -56,7 +56,7 @@ def test_all_errors_of_all_documents_are_reported_at_once(manifest: Manifest) ->
             "spec.backends.static[1]",
             "spec.healthCheck.timeoutSeconds",
             "spec.healthCheck.fall",
-            "spec.slowStartSeconds",
+            "spec.nodeSelector",
         )
     } | {("b.yaml", "LoadBalancer shop/Api", path) for path in ("metadata.name", "spec.forwarding.mode", "spec.ports")}
 
@@ -96,20 +96,22 @@ def test_objects_without_a_name_are_told_by_their_place() -> None:
 def test_other_kinds_and_versions_are_named(manifest: Manifest) -> None:
     documents = [
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}},
-        {"apiVersion": "sluicegate.io/v1alpha1", "kind": "DpiSniffer", "metadata": {"name": "edge"}},
         {**manifest(), "apiVersion": "sluicegate.io/v1beta1"},
         {"metadata": {"name": "web"}},
         {"apiVersion": "sluicegate.io/v1alpha1", "kind": "loadbalancer"},
+        {"apiVersion": "sluicegate.io/v1alpha1", "kind": "DPISniffer"},
+        {"apiVersion": "sluicegate.io/v1alpha1", "kind": ["DpiSniffer"]},
     ]
     found = [(p.path, p.reason) for p in validate_documents([("f", yaml.safe_dump_all(documents))]).problems]
     assert found == [
         ("apiVersion", 'must be sluicegate.io/v1alpha1, is "v1"'),
-        ("kind", 'must be LoadBalancer, is "Service"'),
-        ("kind", "DpiSniffer is not supported here yet"),
+        ("kind", 'must be LoadBalancer or DpiSniffer, is "Service"'),
         ("apiVersion", 'must be sluicegate.io/v1alpha1, is "sluicegate.io/v1beta1"'),
         ("apiVersion", "is required: write sluicegate.io/v1alpha1"),
-        ("kind", "is required: write LoadBalancer"),
-        ("kind", 'must be LoadBalancer, is "loadbalancer"'),
+        ("kind", "is required: write LoadBalancer or DpiSniffer"),
+        ("kind", 'must be LoadBalancer or DpiSniffer, is "loadbalancer": did you mean LoadBalancer?'),
+        ("kind", 'must be LoadBalancer or DpiSniffer, is "DPISniffer": did you mean DpiSniffer?'),
+        ("kind", "must be LoadBalancer or DpiSniffer, is a list"),
     ]
 
 
@@ -120,6 +122,34 @@ def test_the_same_name_twice_keeps_the_first(manifest: Manifest) -> None:
     assert lines(result) == [
         "b.yaml: LoadBalancer shop/web: metadata.name: shop/web is already defined in document 1 of a.yaml"
     ]
+
+
+def test_a_sniffer_comes_with_its_place_and_may_have_a_load_balancers_name(
+    manifest: Manifest, sniffer: Manifest
+) -> None:
+    texts = [("lb.yaml", json.dumps(manifest(name="a"))), ("dpi.yaml", yaml.safe_dump_all([None, sniffer(name="a")]))]
+    result = validate_documents(texts)
+    assert lines(result) == []
+    assert [str(each.object.key) for each in result.loadbalancers] == ["shop/a"]
+    assert [(str(each.object.key), each.source, each.document) for each in result.sniffers] == [
+        ("shop/a", "dpi.yaml", 1)
+    ]
+
+
+def test_the_same_sniffer_twice_keeps_the_first(sniffer: Manifest) -> None:
+    second = json.dumps(sniffer(paused=True))
+    result = validate_documents([("a.yaml", json.dumps(sniffer())), ("b.yaml", second)])
+    assert [each.source for each in result.sniffers] == ["a.yaml"]
+    assert lines(result) == [
+        "b.yaml: DpiSniffer shop/edge: metadata.name: shop/edge is already defined in document 1 of a.yaml"
+    ]
+
+
+def test_a_sniffer_without_a_spec_or_above_256_kib_is_refused(sniffer: Manifest) -> None:
+    without = {key: value for key, value in sniffer().items() if key != "spec"}
+    assert lines(validate_documents([("a", json.dumps(without))])) == ["a: DpiSniffer shop/edge: spec: is required"]
+    large = sniffer(signatures={"files": ["x" * 300_000]})
+    assert "spec" in {problem.path for problem in validate_documents([("a", json.dumps(large))]).problems}
 
 
 def test_an_overlap_is_told_to_the_later_one_unless_it_holds_the_port(manifest: Manifest) -> None:
@@ -193,11 +223,36 @@ spec:
   idleTimeouts: {tcpSeconds: 3600, udpSeconds: 60}
 """
     problems = validate_documents([("lb.yaml", text)]).problems
-    assert [problem.path for problem in problems] == [
-        "spec.nodeSelector",
-        "spec.dynamicWeights.type",
-        "spec.slowStartSeconds",
-    ]
+    assert [problem.path for problem in problems] == ["spec.nodeSelector"]
+    assert problems[0].reason.endswith("not supported here yet")
+
+
+def test_the_reference_sniffer_is_refused_only_for_what_is_not_built_yet() -> None:
+    text = r"""
+apiVersion: sluicegate.io/v1alpha1
+kind: DpiSniffer
+metadata: {name: edge, namespace: shop}
+spec:
+  attach: {interfaces: [eth0]}
+  sniff:
+    - {name: web, protocols: [TCP], destination: {cidrs: ["10.0.0.0/8"], ports: [80, 443, "8000-8999"]}}
+    - {name: backup, source: {cidrs: ["10.9.0.0/16"]}, ignore: true}
+  budget: {payloadPackets: 16, payloadBytes: 16384, maxPackets: 24, adaptive: true}
+  classify: {depth: Lean}
+  signatures:
+    inline: "alert http any any -> any any (msg:\"probe\"; content:\"/etc/passwd\"; sid:1000001;)"
+    configMapRefs: [{name: rules, key: local.rules}]
+    files: []
+  variables: {HOME_NET: "[10.0.0.0/8]"}
+  actions:
+    - {name: block, match: {signatureIds: [1000001]}, action: Drop, forSeconds: 60}
+    - {name: keep, match: {protocols: [BitTorrent], minRisk: 50}, action: Capture}
+  export:
+    eve: {type: File, path: /var/log/sluicegate/eve.json}
+    pcap: {directory: /var/log/sluicegate, maxBytes: 52428800}
+"""
+    problems = validate_documents([("dpi.yaml", text)]).problems
+    assert [problem.path for problem in problems] == ["spec.signatures.configMapRefs", "spec.actions[1].action"]
     assert all(problem.reason.endswith("not supported here yet") for problem in problems)
 
 
@@ -229,5 +284,38 @@ def test_whatever_a_spec_holds_it_is_either_usable_or_explained(spec: dict[str, 
     }
     result = validate_documents([("lb", json.dumps(document))])
     assert bool(result.loadbalancers) != bool(result.problems)
+    assert len(set(result.problems)) == len(result.problems)
+    assert all(problem.path.startswith("spec.") and problem.reason for problem in result.problems)
+
+
+sniffer_junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70000) | st.sampled_from(["", "TCP", "80-90", "10.0.0.0/8", "Drop"]),
+    lambda parts: (
+        st.lists(parts, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "ports", "cidrs", "source", "match", "action", "minRisk", "eve", "depth", "inline"]
+            ),
+            parts,
+            max_size=3,
+        )
+    ),
+    max_leaves=10,
+)
+sniffer_fields = st.sampled_from(
+    ["attach", "sniff", "budget", "classify", "signatures", "variables", "actions", "export", "paused", "zzz"]
+)
+
+
+@given(st.dictionaries(sniffer_fields, sniffer_junk, max_size=5))
+def test_whatever_a_sniffer_holds_it_is_either_usable_or_explained(spec: dict[str, object]) -> None:
+    document = {
+        "apiVersion": "sluicegate.io/v1alpha1",
+        "kind": "DpiSniffer",
+        "metadata": {"name": "edge"},
+        "spec": spec,
+    }
+    result = validate_documents([("dpi", json.dumps(document))])
+    assert bool(result.sniffers) != bool(result.problems)
     assert len(set(result.problems)) == len(result.problems)
     assert all(problem.path.startswith("spec.") and problem.reason for problem in result.problems)

@@ -5,10 +5,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from virtual_time import run
 
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, HttpQuestion, Outcome, Result, Target
+from virtual_time import run
 
 PASS = Outcome(Result.PASSED, "connected", 0.5)
 FAIL = Outcome(Result.FAILED, "connection refused")

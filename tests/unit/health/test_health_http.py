@@ -5,11 +5,11 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 
 import pytest
-from virtual_time import run
 
 from sluicegate_agent.health.http import LONGEST_HEAD
 from sluicegate_agent.health.model import HttpQuestion, Result, Target
 from sluicegate_agent.health.probe import probe
+from virtual_time import run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 

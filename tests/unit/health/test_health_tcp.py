@@ -4,10 +4,11 @@ import socket
 from ipaddress import ip_address
 
 import pytest
-from virtual_time import run
 
-from sluicegate_agent.health import connection, tcp
+from sluicegate_agent.asking import connection
+from sluicegate_agent.health import tcp
 from sluicegate_agent.health.model import Outcome, Result, Target
+from virtual_time import run
 
 
 def target(port, address="127.0.0.1", seconds=5.0):

@@ -14,7 +14,9 @@ from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.network.model import NetworkSnapshot
 from sluicegate_agent.planning.builder import DesiredBuilder
 from sluicegate_agent.planning.desired import Desired
+from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.reconcile import Reconciler, Report
+from sluicegate_agent.planning.steer import Steer
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.loadbalancer import LoadBalancer
 
@@ -30,10 +32,12 @@ class Node:
         self.datapath = MemoryDatapath()
         self.now = 1000.0
         self.health: dict[str, HealthState] = {}
+        self.steering: Mapping[BackendKey, Steer] = {}
         self.restart()
 
     def restart(self) -> None:
         self.builder: DesiredBuilder = builder()
+        self.steering = {}
         self.reconciler = Reconciler(self.datapath)
 
     def run(self, *balancers: LoadBalancer, net: NetworkSnapshot = NET) -> Desired:
@@ -46,7 +50,7 @@ class Node:
         observed = self.reconciler.observed()
         keys = self.builder.build(balancers, net, {}, observed, self.now).backends if self.health else {}
         health = {key: self.health[str(key.address)] for key in keys if str(key.address) in self.health}
-        return self.builder.build(balancers, net, health, observed, self.now)
+        return self.builder.build(balancers, net, health, observed, self.now, steering=self.steering)
 
     @property
     def state(self) -> KernelState:

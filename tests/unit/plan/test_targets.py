@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from plan_node import ONE, TWO
 from plan_worlds import balancer
 
 from sluicegate_agent.health.model import HttpQuestion, Target
 from sluicegate_agent.planning.services import expand
-from sluicegate_agent.planning.targets import health_targets
+from sluicegate_agent.planning.targets import health_targets, signal_targets
+from sluicegate_agent.signals.targets import AgentQuestion, LoadQuestion, QueryQuestion, SignalTarget
 
 
 def targets(**spec: object) -> list[Target]:
@@ -34,3 +37,31 @@ def test_an_http_check_with_nothing_said_wants_200_from_the_root() -> None:
 def test_without_checks_there_is_nothing_to_check() -> None:
     assert targets(healthCheck={"type": "None"}) == []
     assert targets(ports=[{"name": "dns", "protocol": "UDP", "port": 53}]) == []
+
+
+def asked(**weights: object) -> list[SignalTarget]:
+    return list(signal_targets(expand(balancer(backends=[ONE, TWO], dynamicWeights=weights))).values())
+
+
+def test_an_agent_is_asked_on_each_backend_at_its_own_port() -> None:
+    found = asked(type="AgentCheck", agentCheck={"port": 9000}, intervalSeconds=3)
+    assert [each.question for each in found] == [AgentQuestion(ip_address(each), 9000) for each in (ONE, TWO)]
+    assert {(each.port, each.interval) for each in found} == {(8080, 3.0)}
+
+
+def test_a_load_report_is_requested_at_the_root_unless_the_spec_says_where() -> None:
+    found = [asked(type="HTTP", http={"port": 9000, **more}) for more in ({}, {"path": "/load"})]
+    assert [each[0].question for each in found] == [
+        LoadQuestion(ip_address(ONE), 9000, path) for path in ("/", "/load")
+    ]
+
+
+def test_backends_share_the_question_to_prometheus() -> None:
+    prometheus = {"url": "http://prometheus.example:9090", "query": "load"}
+    found = asked(type="Prometheus", prometheus=prometheus)
+    assert {each.question for each in found} == {QueryQuestion(**prometheus)}
+    assert [str(each.address) for each in found] == [ONE, TWO]
+
+
+def test_nobody_is_asked_where_weights_are_configured_or_only_measured() -> None:
+    assert asked() == asked(type="Passive") == []
