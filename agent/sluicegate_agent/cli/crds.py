@@ -14,9 +14,15 @@ class _Form(StrEnum):
     YAML = "yaml"
 
 
+class _Kind(StrEnum):
+    LOADBALANCER = "loadbalancer"
+    DPISNIFFER = "dpisniffer"
+
+
 def crds(
+    kind: Annotated[_Kind | None, typer.Argument(help="Only this kind; default all.", show_default=False)] = None,
     output: Annotated[_Form, typer.Option("-o", "--output", help="Form of the answer.")] = _Form.YAML,
 ) -> None:
     """Print the custom resource definitions, for "kubectl apply --server-side -f -"."""
     del output
-    typer.echo(crds_yaml(), nl=False)
+    typer.echo(crds_yaml(kind), nl=False)

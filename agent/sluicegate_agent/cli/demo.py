@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
+from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from sluicegate_agent.cli.output import ExitCode, fail
-from sluicegate_agent.lab.demo import Summary, demonstrate
+from sluicegate_agent.lab.demo import failover, weights
+from sluicegate_agent.lab.demo.screen import LiveScreen, PlainScreen, Screen, Summary
+from sluicegate_agent.lab.demo.svg import svg
 from sluicegate_agent.lab.namespace import LabError
-from sluicegate_agent.lab.scenario import NOTICE_SECONDS, Phase
-from sluicegate_agent.lab.screen import LiveScreen, PlainScreen, picture, results
 
 INTERRUPTED = 130
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Act(StrEnum):
+    """Value of ``--act``."""
+
+    FIRST = "1"
+    SECOND = "2"
+
+
+_ACTS: dict[Act, tuple[str, str, Callable[[Screen], Summary]]] = {
+    Act.FIRST: ("failover", "Act 1: a backend is killed, one joins, the agent is killed with -9", failover.perform),
+    Act.SECOND: (
+        "weights",
+        "Act 2: unequal backends, one slows down, one fails fast: static Maglev and dynamic weights side by side",
+        weights.perform,
+    ),
+}
+
+
 def demo(
-    svg: Annotated[
-        Path | None, typer.Option("--svg", help="Also write a picture of the run to this file.", dir_okay=False)
+    act: Annotated[Act | None, typer.Option("--act", help="Only this act; default both.")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="Write a picture of each act to this directory.", file_okay=False, hidden=True),
     ] = None,
 ) -> None:
-    """Balance real traffic for 45 seconds while a backend is killed, one joins, and the agent is killed with -9.
+    """Balance real traffic while backends and the agent are killed, slow down and fail: two acts of about a minute.
 
-    Everything happens in network namespaces that the demo makes and removes. The exit code is 0 only if no request
-    failed but those that the killed backend owed, and no connection to a living backend broke.
+    Everything happens in network namespaces that the demo makes and removes. In act 1 no request may fail but those
+    that the killed backend owed, and no connection to a living backend may break. In act 2 dynamic weights must do
+    better than static ones under the same load at the same time. The exit code is 0 only if all of that held.
     """
     if os.geteuid() != 0:
         fail("the demo makes network namespaces and loads programs into the kernel: only root may",
@@ -39,9 +61,10 @@ def demo(
     console = Console()
     for number in _ENDINGS:
         signal.signal(number, _interrupt)
+    good = True
     try:
-        with LiveScreen(console) if console.is_terminal else PlainScreen(console) as screen:
-            summary = demonstrate(screen)
+        for one in Act if act is None else (act,):
+            good &= _play(one, console, record)
     except KeyboardInterrupt:
         console.print("interrupted; everything is removed")
         raise typer.Exit(INTERRUPTED) from None
@@ -51,11 +74,25 @@ def demo(
             "sluicegate check says what this machine lacks",
             code=ExitCode.NOT_HEALTHY,
         )
-    _tell(console, summary)
-    if svg is not None:
-        svg.write_text(_svg(summary))
-    if summary.complaints:
+    if not good:
         raise typer.Exit(ExitCode.NOT_HEALTHY)
+
+
+def _play(act: Act, console: Console, record: Path | None) -> bool:
+    """One act and its result; whether it showed what it should."""
+    name, title, perform = _ACTS[act]
+    console.print(f"\n[bold]{title}[/]", highlight=False)
+    with LiveScreen(console) if console.is_terminal else PlainScreen(console) as screen:
+        summary = perform(screen)
+    for part in _result(summary):
+        console.print(part, highlight=False)
+    if record is not None:
+        command = Text.assemble(("$", "bold green"), f" sluicegate demo --act {act}")
+        picture = svg(
+            "sluicegate demo", [command, summary.highlight.picture(), Text("\n   …", "dim"), *_result(summary)]
+        )
+        (record / f"{name}.svg").write_text(picture)
+    return not summary.complaints
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -66,33 +103,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _tell(console: Console, summary: Summary) -> None:
+def _result(summary: Summary) -> Iterator[RenderableType]:
     """The result for people."""
-    console.print()
-    console.print(results(summary.records))
-    console.print()
-    if summary.complaints:
-        console.print("The demo did not show what it should:", style="red")
-        for complaint in summary.complaints:
-            console.print(f"  {complaint}", highlight=False)
+    yield ""
+    yield summary.results()
+    yield ""
+    if not summary.complaints:
+        yield Text(summary.moral())
         return
-    killed = next(record for record in summary.records if record.phase is Phase.BACKEND_KILLED)
-    last = f"the last one {killed.last_failure:.1f} s after it died" if killed.last_failure is not None else "none"
-    console.print(
-        f"Only the killed backend cost anything: {killed.tally.failed} requests that were sent to it before its health"
-        f" checks failed ({last}; at most {NOTICE_SECONDS:g} s are allowed).\n"
-        "A backend that joins and an agent that is killed cost nothing: no request failed, no connection broke.",
-        highlight=False,
-    )
-
-
-def _svg(summary: Summary) -> str:
-    """A picture of the run: the moment after the backend's death, and the result. It loads nothing from elsewhere."""
-    with Path(os.devnull).open("w") as nowhere:
-        console = Console(record=True, file=nowhere, width=88, force_terminal=True, color_system="truecolor")
-        console.print("[bold green]$[/] sluicegate demo")
-        console.print(picture(summary.frames[list(Phase).index(Phase.BACKEND_KILLED)]))
-        console.print("\n   …\n", style="dim")
-        _tell(console, summary)
-        text = console.export_svg(title="sluicegate demo")
-    return re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
+    yield Text("The demo did not show what it should:", "red")
+    for complaint in summary.complaints:
+        yield Text(f"  {complaint}")

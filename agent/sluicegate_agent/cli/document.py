@@ -23,6 +23,57 @@ class _Traffic(_Part):
         return str(self.new_flows), str(self.active_flows), str(self.packets), short_bytes(self.bytes)
 
 
+class Weights(_Part):
+    """What became of a backend's weight, and why."""
+
+    effective: float
+    prior: float
+    guard: float
+    errors: float
+    slow_start: float
+    state: str
+    reason: str
+    absent: list[str]
+    latency_seconds: float | None
+
+
+class Override(_Part):
+    """An operator's word on a backend of this node; ``until`` is a time as in RFC 3339."""
+
+    action: str
+    until: str
+
+
+class Signal(_Part):
+    """What a backend said of its load when it was asked; ``error`` is empty while it answers."""
+
+    age_seconds: float | None
+    error: str
+    utilization: float | None
+    rps: float | None
+    eps: float | None
+
+
+class Quantiles(_Part):
+    """Seconds; None when nothing was measured."""
+
+    p50: float | None = None
+    p99: float | None = None
+
+
+class Measured(_Part):
+    """What the kernel saw of a backend since it got its id."""
+
+    requests: int = 0
+    responses: int = 0
+    resets: int = 0
+    unanswered: int = 0
+    empty_closes: int = 0
+    in_flight: int = 0
+    first_response: Quantiles = Quantiles()
+    handshake: Quantiles = Quantiles()
+
+
 class Backend(_Traffic):
     """One backend of a port."""
 
@@ -32,7 +83,11 @@ class Backend(_Traffic):
     health: str
     reason: str
     weight: int
-    effective_weight: int
+    effective_weight: float
+    weights: Weights | None = None
+    override: Override | None = None
+    signal: Signal | None = None
+    measured: Measured = Measured()
 
 
 class Vip(_Traffic):
@@ -53,6 +108,8 @@ class Port(_Traffic):
     mode: str
     panic: str
     addresses: list[Vip]
+    note: str = ""
+    dynamic_weights: str = "None"
     backends: list[Backend]
 
 

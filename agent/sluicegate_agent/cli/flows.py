@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
-from sluicegate_agent.cli.output import ExitCode, RowsFormat, fail, print_document, table_console
+from sluicegate_agent.cli import complete
+from sluicegate_agent.cli.output import ExitCode, RowsFormat, fail, print_document, print_rows, table_console
 from sluicegate_agent.cli.remote import NetnsOption, SocketOption, ask_agent_or_exit
 from sluicegate_agent.control.protocol import JsonObject, Request
 
-_Vip = Annotated[str | None, typer.Option("--vip", metavar="ADDR[:PORT]", help="Flows to this VIP.")]
+_Vip = Annotated[
+    str | None, typer.Option("--vip", metavar="ADDR[:PORT]", help="Flows to this VIP.", autocompletion=complete.vips)
+]
 _Client = Annotated[str | None, typer.Option("--client", metavar="ADDR|CIDR", help="Flows of these clients.")]
-_Backend = Annotated[str | None, typer.Option("--backend", metavar="ADDR[:PORT]", help="Flows at this backend.")]
-_Balancer = Annotated[str | None, typer.Option("--lb", metavar="[NS/]NAME", help="Flows of this load balancer.")]
+_Backend = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="ADDR[:PORT]", help="Flows at this backend.", autocompletion=complete.endpoints),
+]
+_Balancer = Annotated[
+    str | None,
+    typer.Option("--lb", metavar="[NS/]NAME", help="Flows of this load balancer.", autocompletion=complete.balancers),
+]
 _State = Annotated[
     str | None, typer.Option("--state", metavar="STATE", help="half-open, established, closing or closed.")
 ]
@@ -61,9 +68,7 @@ def flows(
     if output in {RowsFormat.TABLE, RowsFormat.WIDE}:
         _print_table(answer, wide=output is RowsFormat.WIDE)
     elif output is RowsFormat.JSONL:
-        rows = answer["flows"]
-        for row in rows if isinstance(rows, list) else []:
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print_rows(answer["flows"])
     else:
         print_document(answer, output)
     if answer["note"] and output not in {RowsFormat.JSON, RowsFormat.YAML}:

@@ -20,10 +20,16 @@ _CLI = "sluicegate_agent.cli"
 COMMANDS = {
     "run": _Entry(f"{_CLI}.run", "run", "Run the agent on this machine from configuration files."),
     "status": _Entry(f"{_CLI}.status", "status", "Show what the agent runs, and how it is."),
+    "top": _Entry(f"{_CLI}.top", "top", "Watch backends or VIPs at work: rates, times and weights."),
     "flows": _Entry(f"{_CLI}.flows", "flows", "List the connections that are balanced right now."),
     "why": _Entry(f"{_CLI}.why", "why", "Say why a load balancer works or not, or what becomes of one packet."),
+    "drain": _Entry(f"{_CLI}.operate", "drain", "Give a backend no new connections for a while, on this node."),
+    "ready": _Entry(f"{_CLI}.operate", "ready", "Take back what drain said."),
     "check": _Entry(f"{_CLI}.check", "check", "Check whether this machine can run the agent."),
     "validate": _Entry(f"{_CLI}.validate", "validate", "Check configuration files without applying them."),
+    "explain": _Entry(f"{_CLI}.explain", "explain", "Show what files would make this machine do, and its memory."),
+    "replay": _Entry(f"{_CLI}.replay", "replay", "Run a capture through sniffer and engine, without a kernel."),
+    "rules": _Entry(f"{_CLI}.rules", "rules", "Say of each rule of a sniffer whether it is in force, and why not."),
     "crds": _Entry(f"{_CLI}.crds", "crds", "Print the custom resource definitions."),
     "demo": _Entry(f"{_CLI}.demo", "demo", "Show a load balancer at work in network namespaces of its own."),
 }
@@ -54,7 +60,7 @@ class LazyCommands(TyperGroup):
 def _load(name: str) -> Any:
     entry = COMMANDS[name]
     function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     single.command(name, help=function.__doc__ or entry.help)(function)
     return typer.main.get_command(single)
 
@@ -67,7 +73,13 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+app = typer.Typer(
+    cls=LazyCommands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode=None,  # plain help: importing rich takes longer than all the rest
+)
 
 
 @app.callback()

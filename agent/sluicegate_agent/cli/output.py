@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 250
 
+STATE_COLOURS = {
+    "active": "green",
+    "balanced": "green",
+    "draining": "yellow",
+    "pending": "yellow",
+    "waiting": "red",
+    "down": "red",
+    "unreachable": "red",
+}
+"""Of states of backends and VIPs; the word itself always stands beside."""
+
 
 class ExitCode(IntEnum):
     """What scripts may rely on."""
@@ -32,12 +43,12 @@ class OutputFormat(StrEnum):
     YAML = "yaml"
 
 
-class WideFormat(StrEnum):
-    """Value of ``-o`` where a wider table has more to tell."""
+class LinesFormat(StrEnum):
+    """Value of ``-o`` for a few rows. jsonl: one row of JSON per line."""
 
     TABLE = "table"
-    WIDE = "wide"
     JSON = "json"
+    JSONL = "jsonl"
     YAML = "yaml"
 
 
@@ -51,7 +62,13 @@ class RowsFormat(StrEnum):
     YAML = "yaml"
 
 
-def print_document(document: object, form: OutputFormat | WideFormat | RowsFormat) -> None:
+def print_rows(rows: object) -> None:
+    """Print each row as JSON on a line of its own."""
+    for row in rows if isinstance(rows, list) else []:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def print_document(document: object, form: OutputFormat | LinesFormat | RowsFormat) -> None:
     """Print plain data as YAML or else as JSON."""
     if form == OutputFormat.YAML.value:
         import yaml  # noqa: PLC0415  # only this form needs it

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sluicegate_agent.cli import complete
 from sluicegate_agent.cli.output import ExitCode, fail
 from sluicegate_agent.control.client import (
     AgentUnreachableError,
@@ -18,7 +19,13 @@ from sluicegate_agent.control.client import (
 from sluicegate_agent.control.protocol import JsonObject, Request
 
 NetnsOption = Annotated[
-    str | None, typer.Option("--netns", help="Network namespace of the agent.", envvar="SLUICEGATE_NETNS")
+    str | None,
+    typer.Option(
+        "--netns",
+        help="Network namespace of the agent.",
+        envvar="SLUICEGATE_NETNS",
+        autocompletion=complete.namespaces,
+    ),
 ]
 SocketOption = Annotated[Path | None, typer.Option("--socket", help="Control socket of the agent.")]
 

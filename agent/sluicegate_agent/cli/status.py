@@ -6,33 +6,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluicegate_agent.cli.output import ExitCode, WideFormat, print_document, table_console
+from sluicegate_agent.cli.output import STATE_COLOURS, ExitCode, RowsFormat, print_document, print_rows, table_console
 from sluicegate_agent.cli.remote import NetnsOption, SocketOption, ask_agent_or_exit
 from sluicegate_agent.control.protocol import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sluicegate_agent.cli.document import LoadBalancer, Port, Status
-
-_COLOURS = {"active": "green", "draining": "yellow", "pending": "yellow", "down": "red", "unreachable": "red"}
+    from sluicegate_agent.cli.document import Backend, LoadBalancer, Port, Status
 
 
 def status(
     netns: NetnsOption = None,
     socket: SocketOption = None,
-    output: Annotated[WideFormat, typer.Option("-o", "--output", help="Form of the answer.")] = WideFormat.TABLE,
+    output: Annotated[RowsFormat, typer.Option("-o", "--output", help="Form of the answer.")] = RowsFormat.TABLE,
 ) -> None:
     """Show interfaces, load balancers and backends of the running agent.
 
-    -o wide adds the program on each interface, limits in force, effective weights, and what this node dropped and why.
+    -o wide adds the program on each interface, limits in force, effective weights and where they come from, and what
+    this node dropped and why. -o jsonl prints a line for each load balancer.
+
     Exits with 0 when everything is ready, 1 when not, 3 when the agent cannot be reached.
     """
     answer = ask_agent_or_exit(Request("status"), netns, socket)
-    if output in {WideFormat.TABLE, WideFormat.WIDE}:
+    if output in {RowsFormat.TABLE, RowsFormat.WIDE}:
         from sluicegate_agent.cli.document import Status  # noqa: PLC0415
 
-        _print_tables(Status.model_validate(answer), table_console(), wide=output is WideFormat.WIDE)
+        _print_tables(Status.model_validate(answer), table_console(), wide=output is RowsFormat.WIDE)
+    elif output is RowsFormat.JSONL:
+        print_rows(answer["loadbalancers"])
     else:
         print_document(answer, output)
     raise typer.Exit(ExitCode.OK if answer["ready"] else ExitCode.NOT_HEALTHY)
@@ -78,9 +80,12 @@ def _print_balancer(balancer: LoadBalancer, console: Console, *, wide: bool) -> 
     if wide:
         console.print(f"  limits: {balancer.limits.words or 'none'}", markup=False, soft_wrap=True)
     for port in balancer.ports:
-        console.print(f"  {port.protocol} {port.port} ({port.name}), {port.algorithm}, {port.mode}")
+        source = "" if port.dynamic_weights == "None" else f", weights by {port.dynamic_weights}"
+        console.print(f"  {port.protocol} {port.port} ({port.name}), {port.algorithm}, {port.mode}{source}")
         if port.panic:
             console.print(f"  [red]panic[/]: {escape(port.panic)}", soft_wrap=True)
+        if port.note and port.note != port.panic:
+            console.print(f"  [yellow]weights[/]: {escape(port.note)}", soft_wrap=True)
         _print_port(port, console, wide=wide)
 
 
@@ -94,15 +99,36 @@ def _print_port(port: Port, console: Console, *, wide: bool) -> None:
         state = "balanced" if vip.programmed else f"[red]{escape(vip.reason)}[/]"
         vips.add_row(f"  {vip.address}", state, *vip.figures, str(vip.dropped))
     console.print(vips)
-    weights = ("WEIGHT", "EFFECTIVE") if wide else ("WEIGHT",)
+    weights = ("WEIGHT", "EFFECTIVE", "SIGNAL") if wide else ("WEIGHT",)
     table = Table("  BACKEND", "STATE", *weights, *figures, "REASON", box=None, pad_edge=False)
     for backend in port.backends:
         host = f"[{backend.address}]" if ":" in backend.address else backend.address
         table.add_row(
             escape(f"  {host}:{backend.port}"),
-            f"[{_COLOURS.get(backend.state, 'default')}]{backend.state}[/]",
-            *[str(backend.weight), str(backend.effective_weight)][: len(weights)],
+            f"[{STATE_COLOURS.get(backend.state, 'default')}]{backend.state}[/]",
+            *[str(backend.weight), f"{backend.effective_weight:.4g}", _signal(backend)][: len(weights)],
             *backend.figures,
-            escape(backend.reason),
+            escape(_reason(backend, wide=wide)),
         )
     console.print(table)
+
+
+def _signal(backend: Backend) -> str:
+    """How old the last report of its load is; a dash where it is not asked."""
+    if backend.signal is None:
+        return "-"
+    age = backend.signal.age_seconds
+    return "never" if age is None else f"{age:.1f} s ago"
+
+
+def _reason(backend: Backend, *, wide: bool) -> str:
+    """What keeps it back: checks, routes, operators; in the wide form also why its weight is what it is."""
+    parts = [backend.reason]
+    if backend.override is not None and backend.override.until not in backend.reason:
+        parts.append(f"{backend.override.action} until {backend.override.until}, said by an operator")
+    if wide:
+        from sluicegate_agent.weights.reasons import CONFIGURED, NOT_USABLE  # noqa: PLC0415
+
+        weight = backend.weights.reason if backend.weights else ""
+        parts += ["" if weight in {CONFIGURED, NOT_USABLE} else weight, backend.signal.error if backend.signal else ""]
+    return "; ".join(dict.fromkeys(filter(None, parts)))

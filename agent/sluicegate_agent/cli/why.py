@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sluicegate_agent.cli.output import ExitCode, OutputFormat, fail, print_document, table_console
+from sluicegate_agent.cli import complete
+from sluicegate_agent.cli.output import ExitCode, LinesFormat, fail, print_document, print_rows, table_console
 from sluicegate_agent.cli.remote import NetnsOption, SocketOption, ask_agent
 from sluicegate_agent.control.client import AgentUnreachableError
 from sluicegate_agent.control.protocol import JsonObject, Request
@@ -18,17 +19,25 @@ _TARGET = re.compile(r"(?:lb|loadbalancer|sglb)/(?:[^/\s]+/)?[^/\s]+")
 def why(
     target: Annotated[
         str,
-        typer.Argument(help="A load balancer, or the client of a packet: 10.0.0.7:40000", metavar="lb/NAME|SRC:PORT"),
+        typer.Argument(
+            help="A load balancer, or the client of a packet: 10.0.0.7:40000",
+            metavar="lb/NAME|SRC:PORT",
+            autocompletion=complete.targets,
+        ),
     ],
     vip: Annotated[
         str | None,
-        typer.Argument(help="Where the packet goes: 203.0.113.10:80 or [2001:db8::10]:80", metavar="VIP:PORT"),
+        typer.Argument(
+            help="Where the packet goes: 203.0.113.10:80 or [2001:db8::10]:80",
+            metavar="VIP:PORT",
+            autocompletion=complete.vips,
+        ),
     ] = None,
     protocol: Annotated[str | None, typer.Argument(help="tcp or udp", metavar="tcp|udp", show_default="tcp")] = None,
     *,
     netns: NetnsOption = None,
     socket: SocketOption = None,
-    output: Annotated[OutputFormat, typer.Option("-o", "--output", help="Form of the answer.")] = OutputFormat.TABLE,
+    output: Annotated[LinesFormat, typer.Option("-o", "--output", help="Form of the answer.")] = LinesFormat.TABLE,
 ) -> None:
     """Say why a load balancer works or not: checks from the agent to the last packet, in order.
 
@@ -46,8 +55,10 @@ def why(
     except AgentUnreachableError as error:
         unreachable = {"id": "agent", "ok": False, "message": error.message, "next": error.next}
         answer, code = {"ok": False, "checks": [unreachable]}, ExitCode.UNREACHABLE
-    if output is OutputFormat.TABLE:
+    if output is LinesFormat.TABLE:
         _print_table(answer)
+    elif output is LinesFormat.JSONL:
+        print_rows(answer["checks"])
     else:
         print_document(answer, output)
     raise typer.Exit(code)
@@ -81,6 +92,9 @@ def _print_table(answer: JsonObject) -> None:
     checks = answer["checks"]
     for check in checks if isinstance(checks, list) else []:
         mark = "[green] ok [/]" if check["ok"] else "[red]FAIL[/]"
-        console.print(f"{mark}  [bold]{check['id']}[/]: {escape(check['message'])}", soft_wrap=True)
+        first, *more = str(check["message"]).split("\n")
+        console.print(f"{mark}  [bold]{check['id']}[/]: {escape(first)}", soft_wrap=True)
+        for line in more:
+            console.print(f"        {line}", markup=False, soft_wrap=True)
         if check["next"]:
             console.print(f"        next: {escape(check['next'])}", soft_wrap=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswerError
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from sluicegate_agent.control.durations import DurationError, parse_ttl
 from sluicegate_agent.control.protocol import JsonObject
 from sluicegate_agent.control.questions import FlowQuestion, PacketQuestion, QuestionError
 from sluicegate_agent.control.server import CommandRefusedError, Handler
@@ -24,12 +25,15 @@ from sluicegate_agent.kernel.clock import hertz, jiffies
 from sluicegate_agent.kernel.libbpf import KernelError
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.reports.checks import Check, CheckId, explanation
 from sluicegate_agent.reports.flows import flow_filter, flows_document
 from sluicegate_agent.reports.metrics import Sample
+from sluicegate_agent.reports.operator import drain_document, ready_document
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import status
-from sluicegate_agent.reports.targets import UnknownTargetError
+from sluicegate_agent.reports.targets import UnknownTargetError, find_backends, names_document
+from sluicegate_agent.reports.top import top_document
 from sluicegate_agent.reports.why import why
 from sluicegate_agent.reports.why_packet import why_packet
 
@@ -56,29 +60,43 @@ class Kernel(Protocol):
         ...
 
 
+class Operator(Protocol):
+    """Who carries out what an operator says of backends on this node; ``until`` is wall-clock time in seconds."""
+
+    def drain(self, backends: Collection[BackendKey], until: float, by: str) -> None:
+        """These backends get no new flows until then."""
+        ...
+
+    def ready(self, backends: Collection[BackendKey]) -> Collection[BackendKey]:
+        """Take that back; those of which it was said."""
+        ...
+
+
 class Answers:
     """Made from the situation of the moment and what is read from the kernel for the purpose."""
 
-    def __init__(self, situation: Callable[[], Situation], kernel: Kernel) -> None:
+    def __init__(self, situation: Callable[[], Situation], kernel: Kernel, operator: Operator | None = None) -> None:
         self._situation = situation
         self._kernel = kernel
+        self._operator = operator
 
     def handlers(self) -> dict[str, Handler]:
         """Commands of the control socket."""
-        return {"status": self._status, "why": self._why, "why-packet": self._why_packet, "flows": self._flows}
+        answers: dict[str, Handler] = {
+            "status": self._status,
+            "why": self._why,
+            "why-packet": self._why_packet,
+            "flows": self._flows,
+            "top": self._top,
+            "names": self._names,
+        }
+        if self._operator is not None:
+            answers |= {"drain": self._drain, "ready": self._ready}
+        return answers
 
     def sample(self) -> Sample:
         """For one scrape; called in a thread of the HTTP server."""
-        situation = self._fresh()
-        return Sample(
-            status=status(situation),
-            verdicts=situation.counters.verdicts,
-            map_entries=situation.counters.map_entries,
-            map_capacity=situation.counters.map_capacity,
-            config_generation=situation.config_generation,
-            config_stale=bool(situation.configuration.problem_lines),
-            reconcile_failures=situation.reconcile_failures,
-        )
+        return Sample.of(self._fresh())
 
     async def _status(self, arguments: dict[str, str]) -> JsonObject:
         del arguments
@@ -118,13 +136,45 @@ class Answers:
         found = FlowDump() if looking is None else await _answered(looking)
         return await asyncio.to_thread(flows_document, situation, question, found)
 
+    async def _top(self, arguments: dict[str, str]) -> JsonObject:
+        del arguments
+        situation = await asyncio.to_thread(self._fresh)
+        return top_document(situation, time.monotonic())
+
+    async def _names(self, arguments: dict[str, str]) -> JsonObject:
+        del arguments
+        return names_document(self._situation())
+
+    async def _drain(self, arguments: dict[str, str]) -> JsonObject:
+        backends = self._named(arguments)
+        try:
+            until = time.time() + parse_ttl(arguments.get("ttl", ""))
+        except DurationError as error:
+            raise CommandRefusedError(str(error)) from error
+        situation = self._situation()
+        if self._operator is not None:
+            self._operator.drain(backends, until, arguments.get("by", ""))
+        return drain_document(situation, backends, until)
+
+    async def _ready(self, arguments: dict[str, str]) -> JsonObject:
+        backends = self._named(arguments)
+        situation = self._situation()
+        taken_back = self._operator.ready(backends) if self._operator is not None else ()
+        return ready_document(situation, backends, taken_back)
+
+    def _named(self, arguments: dict[str, str]) -> tuple[BackendKey, ...]:
+        try:
+            return find_backends(self._situation(), arguments.get("target", ""))
+        except UnknownTargetError as error:
+            raise CommandRefusedError(str(error)) from error
+
     def _fresh(self) -> Situation:
         situation = self._situation()
         counting = self._kernel.count()
         if counting is None:
             return situation
         try:
-            return replace(situation, counters=counting.result(_COUNTER_SECONDS))
+            return situation.with_counters(counting.result(_COUNTER_SECONDS))
         except (NoAnswerError, DatapathError, KernelError) as error:
             log.warning("answered with counters of the last sweep: %s", error or "the kernel's tables are busy")
             return situation

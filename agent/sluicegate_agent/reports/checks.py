@@ -20,6 +20,7 @@ class CheckId(StrEnum):
     MTU = "mtu"
     HEALTH = "health"
     TABLE = "table"
+    WEIGHTS = "weights"
     TRAFFIC = "traffic"
     DROPS = "drops"
     SOURCES = "sources"

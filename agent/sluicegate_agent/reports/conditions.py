@@ -8,6 +8,7 @@ from sluicegate_agent.planning.attachments import arrival_interfaces
 from sluicegate_agent.planning.desired import closed_words
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.view import BackendView, Condition, ConditionStatus, ConditionType, PortView
+from sluicegate_agent.weights.survey import NOTHING_SEEN
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.loadbalancer import LoadBalancer
 
@@ -63,7 +64,7 @@ def unusable(port: PortView) -> Iterator[str]:
     """Configured backends that take no new flows although they should, or fail their checks; each with its reason."""
     for backend in port.backends:
         trouble = "down" if backend.state == "active" and backend.health == "down" else backend.state
-        if trouble in {"down", "unreachable"}:
+        if trouble in {"down", "unreachable"} or (trouble == "draining" and backend.held):
             yield f"{backend_name(backend)} is {trouble}" + (f" ({backend.reason})" if backend.reason else "")
 
 
@@ -148,8 +149,14 @@ def _degraded(
     closed = [
         closed_words(each.key.family) for each in situation.desired.services if each.closed and each.key.object == key
     ]
+    noted = [
+        f"{service.port} over IPv{service.family}: {note}"
+        for service, note in situation.pool_notes.items()
+        if service.object == key and note != NOTHING_SEEN
+    ]
     culprits = [
         *panics,
+        *noted,
         *closed,
         *situation.applied.attach_errors.values(),
         *situation.applied.refused,
@@ -157,6 +164,6 @@ def _degraded(
         *interface_problems,
     ]
     if culprits:
-        reason = "Panic" if panics else "Impaired"
+        reason = "Panic" if panics or any(": panic: " in text for text in noted) else "Impaired"
         return Condition(ConditionType.DEGRADED, ConditionStatus.TRUE, reason, names(list(dict.fromkeys(culprits))))
     return Condition(ConditionType.DEGRADED, ConditionStatus.FALSE, "Sound", "nothing is wrong")

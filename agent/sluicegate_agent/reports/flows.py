@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sluicegate_agent.control.questions import FlowQuestion
+from dataclasses import replace
+
+from sluicegate_agent.control.questions import DEFAULT_FLOWS, FlowQuestion
 from sluicegate_agent.datapath.flowquery import LIVE_STATES, FlowDump, FlowFilter, FlowRow
 from sluicegate_agent.datapath.model import ForwardingMode, FrontendId
 from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.status import status
 from sluicegate_agent.reports.targets import find_target
+from sluicegate_agent.reports.top import why_silent
 
 MODES = {
     ForwardingMode.FULL_NAT: "FullNAT",
@@ -27,7 +31,7 @@ def flow_filter(situation: Situation, question: FlowQuestion) -> FlowFilter:
 
 
 def flows_document(situation: Situation, question: FlowQuestion, dump: FlowDump) -> dict[str, object]:
-    """What ``flows -o json`` prints. ``note`` says in words what was left out, and is empty when nothing was."""
+    """What ``flows -o json`` prints. ``note`` says what was left out, or why there is nothing; else it is empty."""
     left = dump.matched - len(dump.rows)
     note = (
         f"{len(dump.rows)} of {dump.matched} flows that match are shown: narrow it down with --vip, --client, "
@@ -36,10 +40,23 @@ def flows_document(situation: Situation, question: FlowQuestion, dump: FlowDump)
     return {
         "matched": dump.matched,
         "truncated": left > 0,
-        "note": note if left > 0 else "",
+        "note": note if left > 0 else "" if dump.matched else _why_none(situation, question, dump),
         "states": {str(state): count for state, count in dump.states.items()},
         "flows": [_flow(situation, row) for row in dump.rows],
     }
+
+
+def _why_none(situation: Situation, question: FlowQuestion, dump: FlowDump) -> str:
+    others = ", ".join(f"{count} {state}" for state, count in dump.states.items() if count)
+    if others:
+        return f"none in the state that was asked for; in others: {others} (--state)"
+    if situation.programs.obstacle:
+        return f"the programs are not in use: {situation.programs.obstacle}"
+    if not situation.desired.names.frontends:
+        return "no VIP is balanced, so there are no flows: sluicegate status says why"
+    if replace(question, limit=DEFAULT_FLOWS) != FlowQuestion():
+        return "no flow fits what was asked for; leave out a filter"
+    return why_silent(situation, status(situation)) or "no flow is open: those of before ended or idled for too long"
 
 
 def _frontends(situation: Situation, question: FlowQuestion) -> frozenset[FrontendId] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from sluicegate_agent.datapath.model import BackendState
 from sluicegate_agent.health.model import Health
 from sluicegate_agent.planning.desired import BackendOutcome
-from sluicegate_agent.planning.ids import BackendKey
+from sluicegate_agent.planning.ids import BackendKey, ServiceKey
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.source.configuration import Configuration
 from sluicegate_api.backends import endpoint_text
@@ -41,10 +41,10 @@ def transitions(before: Situation, after: Situation) -> Iterator[str]:
     yield from _backends(before.desired.backends, after.desired.backends, after.health)
     for key, panic in after.desired.panics.items():
         if before.desired.panics.get(key) != panic:
-            yield f"load balancer {key.object}, {key.port} over IPv{key.family}: {panic}"
+            yield f"{service_name(key)}: {panic}"
     for key in (service.key for service in after.desired.services if service.key not in after.desired.panics):
         if key in before.desired.panics:
-            yield f"load balancer {key.object}, {key.port} over IPv{key.family}: enough backends are healthy again"
+            yield f"{service_name(key)}: enough backends are healthy again"
 
 
 def _backends(
@@ -56,12 +56,18 @@ def _backends(
         old = before.get(key)
         if old is None or (old.state, old.problem) != (outcome.state, outcome.problem):
             checked = health[key].reason if key in health and outcome.state is BackendState.DOWN else ""
-            reason = outcome.problem or checked
-            yield f"{_name(key)}: {_word(outcome.state)}" + (f" ({reason})" if reason else "")
-    yield from (f"{_name(key)}: gone" for key in before if key not in after)
+            reason = outcome.problem or outcome.held or checked
+            yield f"{backend_name(key)}: {_word(outcome.state)}" + (f" ({reason})" if reason else "")
+    yield from (f"{backend_name(key)}: gone" for key in before if key not in after)
 
 
-def _name(key: BackendKey) -> str:
+def service_name(key: ServiceKey) -> str:
+    """A port of a load balancer in the log."""
+    return f"load balancer {key.object}, {key.port} over IPv{key.family}"
+
+
+def backend_name(key: BackendKey) -> str:
+    """A backend in the log."""
     return f"backend {key.service.object} {key.service.port} {endpoint_text(key.address, key.port)}"
 
 

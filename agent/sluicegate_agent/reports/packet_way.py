@@ -24,8 +24,11 @@ _STATES = {
 }
 
 
-def backend_checks(situation: Situation, target: Target) -> Iterator[Check]:
-    """The flow or, without one, the candidates for a new one; then the way to them."""
+def backend_checks(situation: Situation, target: Target, *, from_here: bool = False) -> Iterator[Check]:
+    """The flow or, without one, the candidates for a new one; then the way to them.
+
+    ``from_here``: the client is on this node, for which backends on it are no candidates.
+    """
     flow = target.flow
     yield _flow(target)
     if flow is not None and flow.state is not FlowState.CLOSED:
@@ -33,9 +36,19 @@ def backend_checks(situation: Situation, target: Target) -> Iterator[Check]:
         chosen = {flow.backend_id: row} if row is not None and row.state is not BackendState.FREE else {}
     else:
         chosen = _candidates(target)
+        if from_here and chosen and all(row.local for row in chosen.values()):
+            yield Check(
+                CheckId.TABLE,
+                ok=False,
+                message="the client and all usable backends are on this node: those it cannot reach through a VIP",
+                next="ask a backend of this node directly, or add one elsewhere",
+            )
+            return
+        if from_here:
+            chosen = {key: row for key, row in chosen.items() if not row.local}
         yield _table(situation, target, chosen)
     if chosen:
-        yield _health(situation, chosen)
+        yield _health(situation, target, chosen)
         yield _routes(situation, target, chosen)
         yield _neighbours(situation, target, chosen)
         yield _mtu(situation, target, chosen)
@@ -59,6 +72,9 @@ def way_back(situation: Situation, question: PacketQuestion, evidence: Evidence,
             next=f"sysctl -w {sysctl}=1",
         )
     path = evidence.path
+    if evidence.from_here:
+        yield Check(CheckId.RETURN, ok=True, message="answers are handed to this node's own stack")
+        return
     if isinstance(path, NoPath):
         yield Check(CheckId.RETURN, ok=False, message=path.reason, next=f"ip route get {question.client}")
         return
@@ -108,7 +124,7 @@ def _candidates(target: Target) -> dict[BackendId, Backend]:
 def _table(situation: Situation, target: Target, candidates: dict[BackendId, Backend]) -> Check:
     total = [row for row in target.backends.values() if row.state is not BackendState.FREE]
     others = [
-        f"{_name(row)} is {_STATES[row.state]}" + _reason(situation, key)
+        f"{_name(row)} is {_STATES[row.state]}" + _held(situation, key)
         for key, row in target.backends.items()
         if key not in candidates and row.state is not BackendState.FREE
     ]
@@ -126,13 +142,16 @@ def _table(situation: Situation, target: Target, candidates: dict[BackendId, Bac
     return Check(CheckId.TABLE, ok=True, message=message)
 
 
-def _health(situation: Situation, chosen: dict[BackendId, Backend]) -> Check:
+def _health(situation: Situation, target: Target, chosen: dict[BackendId, Backend]) -> Check:
+    service = situation.desired.names.services.get(target.row.service)
+    panic = situation.desired.panics.get(service) if service else None
     failing = [f"{_name(row)}{reason}" for key, row in chosen.items() if (reason := _reason(situation, key))]
     if failing:
         return Check(
             CheckId.HEALTH,
             ok=False,
-            message=f"checks fail, packets go there all the same: {names(failing)}",
+            message=f"checks fail, packets go there all the same: {names(failing)}"
+            + (f"; panic: {panic}" if panic else ""),
             next="start the server there, or see whether a firewall stands between",
         )
     draining = [_name(row) for row in chosen.values() if row.state is BackendState.DRAINING]
@@ -163,7 +182,7 @@ def _no_way(situation: Situation, row: Backend) -> str:
 def _neighbours(situation: Situation, target: Target, chosen: dict[BackendId, Backend]) -> Check:
     """Unresolved is no fault by itself: the kernel resolves a neighbour with the first packet."""
     hops = [target.nexthops[row.nexthop] for row in chosen.values() if row.nexthop in target.nexthops]
-    unresolved = sorted({str(hop.gateway) for hop in hops if hop.destination_mac is None})
+    unresolved = sorted({str(hop.gateway) for hop in hops if hop.destination_mac is None and not hop.local})
     if not unresolved:
         return Check(CheckId.NEIGHBOURS, ok=True, message="every next hop has a MAC address")
     traffic = situation.counters.frontends.get(target.id)
@@ -199,7 +218,16 @@ def _reason(situation: Situation, key: BackendId) -> str:
     return f" ({health.reason})" if health and health.state is HealthState.DOWN else ""
 
 
+def _held(situation: Situation, key: BackendId) -> str:
+    """Who keeps new flows from it, in brackets: its checks, an operator, or what it said itself; empty for nobody."""
+    named = situation.desired.names.backends.get(key)
+    outcome = situation.desired.backends.get(named) if named else None
+    return _reason(situation, key) or (f" ({outcome.held})" if outcome and outcome.held else "")
+
+
 def _hop_text(situation: Situation, hop: Nexthop) -> str:
+    if hop.local:
+        return f"{hop.gateway} is this node itself"
     link = situation.network.links.get(hop.ifindex)
     return f"{hop.gateway} on {link.name if link else hop.ifindex}"
 

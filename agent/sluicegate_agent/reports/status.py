@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sluicegate_agent.health.model import HealthState
 from sluicegate_agent.planning.desired import BackendOutcome
 from sluicegate_agent.planning.ids import BackendKey, ServiceKey
 from sluicegate_agent.planning.services import Service, ServiceBackend, expand
+from sluicegate_agent.planning.steer import THOUSANDTHS
 from sluicegate_agent.programs import needed_features
 from sluicegate_agent.reports.conditions import conditions, refusal
 from sluicegate_agent.reports.situation import Situation
@@ -26,6 +28,7 @@ from sluicegate_agent.reports.view import (
     PortView,
     StatusView,
 )
+from sluicegate_agent.signals.model import Latencies, Load
 from sluicegate_api.claims import Claim
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.loadbalancer import LoadBalancer, Port
@@ -51,13 +54,14 @@ class _Index:
     """What the parts of the document are looked up in, made once."""
 
     situation: Situation
+    now: float
     frontends: Mapping[tuple[ServiceKey, Endpoint], FrontendId]
     lost: Mapping[tuple[ObjectKey, Claim], str]
     leaving: Mapping[ServiceKey, Sequence[BackendKey]]
 
 
-def status(situation: Situation) -> StatusView:
-    """The status document of this moment."""
+def status(situation: Situation, now: float | None = None) -> StatusView:
+    """The status document of this moment. ``now`` is of the clock that dates readings, the monotonic one by default."""
     configuration = situation.configuration
     leaving: dict[ServiceKey, list[BackendKey]] = {}
     for key, outcome in situation.desired.backends.items():
@@ -65,6 +69,7 @@ def status(situation: Situation) -> StatusView:
             leaving.setdefault(key.service, []).append(key)
     index = _Index(
         situation,
+        time.monotonic() if now is None else now,
         {place: identity for identity, place in situation.desired.names.frontends.items()},
         configuration.lost_claims(),
         leaving,
@@ -120,11 +125,9 @@ def _limits(balancer: LoadBalancer) -> LimitsView:
 
 
 def _port(balancer: LoadBalancer, port: Port, services: Sequence[Service], index: _Index) -> PortView:
-    configured = (_backend(each.key, each, index.situation) for service in services for each in service.backends)
-    leaving = (
-        _backend(key, None, index.situation) for service in services for key in index.leaving.get(service.key, ())
-    )
-    panics = index.situation.desired.panics
+    configured = (_backend(each.key, each, index) for service in services for each in service.backends)
+    leaving = (_backend(key, None, index) for service in services for key in index.leaving.get(service.key, ()))
+    panics, notes = index.situation.desired.panics, index.situation.pool_notes
     return PortView(
         name=port.label,
         protocol=str(port.protocol),
@@ -136,6 +139,10 @@ def _port(balancer: LoadBalancer, port: Port, services: Sequence[Service], index
         panic="; ".join(
             f"IPv{service.key.family}: {panics[service.key]}" for service in services if service.key in panics
         ),
+        note="; ".join(
+            f"IPv{service.key.family}: {notes[service.key]}" for service in services if service.key in notes
+        ),
+        weights=str(balancer.spec.dynamic_weights.type),
     )
 
 
@@ -154,22 +161,33 @@ def _address(service: Service, vip: Endpoint, index: _Index) -> AddressView:
     )
 
 
-def _backend(key: BackendKey, configured: ServiceBackend | None, situation: Situation) -> BackendView:
+def _backend(key: BackendKey, configured: ServiceBackend | None, index: _Index) -> BackendView:
+    situation = index.situation
     outcome = situation.desired.backends.get(key, BackendOutcome(None, None, 0))
     health = situation.health.get(key)
     counters, census = situation.counters, situation.census
+    signal = situation.readings.get(key)
     return BackendView(
         address=str(key.address),
         port=key.port,
         state=_state(outcome),
         health=str(health.state).lower() if health else "unchecked",
-        reason=outcome.problem or (health.reason if health and health.state is not HealthState.UP else ""),
+        reason=outcome.problem
+        or outcome.held
+        or (health.reason if health and health.state is not HealthState.UP else ""),
         weight=configured.weight if configured else 0,
-        effective_weight=outcome.weight,
+        effective_weight=outcome.weight / THOUSANDTHS,
         traffic=counters.backends.get(outcome.id, Traffic()) if outcome.id is not None else Traffic(),
         active_flows=census.flows.get(outcome.id, 0) if outcome.id is not None else 0,
         checks=health.checks if health else 0,
         check_failures=health.failures if health else 0,
+        decision=situation.decisions.get(key),
+        override=situation.overrides.get(key),
+        load=situation.loads.get(key, Load()),
+        latencies=situation.latencies.get(key, Latencies()),
+        signal=signal,
+        signal_age=signal.age(index.now) if signal else None,
+        held=outcome.held,
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from sluicegate_agent.datapath.protocol import Traffic
+from sluicegate_agent.reports.backend_json import measured_json, override_json, signal_json, weights_json
+from sluicegate_agent.signals.model import Latencies, Load, Reading
+from sluicegate_agent.weights.model import Decision, Override
 
 
 class ConditionType(StrEnum):
@@ -42,8 +45,11 @@ class BackendView:
     """One backend of one port.
 
     ``state`` is active, draining, down, unreachable (no route) or pending (not in the kernel yet); ``health`` is
-    unknown, up, down or unchecked. ``effective_weight`` is what the tables are made from. Packets and bytes are of
-    both directions; flows are of TCP and UDP.
+    unknown, up, down or unchecked. ``effective_weight`` is what the tables are made from, in the unit of configured
+    weights. Packets and bytes are of both directions; flows are of TCP and UDP. ``decision`` is there with dynamic
+    weights or slow start, ``override`` while an operator's word holds, ``signal`` when the backend is asked for its
+    load; ``signal_age`` is in seconds, None before the first report. ``held`` is who wants it out of use, as far as
+    that is a signal, a decision or an operator.
     """
 
     address: str
@@ -52,11 +58,18 @@ class BackendView:
     health: str
     reason: str
     weight: int
-    effective_weight: int
+    effective_weight: float
     traffic: Traffic = field(default_factory=Traffic)
     active_flows: int = 0
     checks: int = 0
     check_failures: int = 0
+    decision: Decision | None = None
+    override: Override | None = None
+    load: Load = field(default_factory=Load)
+    latencies: Latencies = field(default_factory=Latencies)
+    signal: Reading | None = None
+    signal_age: float | None = None
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,11 @@ class AddressView:
 
 @dataclass(frozen=True, slots=True)
 class PortView:
-    """One port of a load balancer, over all its VIPs. ``panic`` says why backends that fail their checks are used."""
+    """One port of a load balancer, over all its VIPs. ``panic`` says why backends that fail their checks are used.
+
+    ``note`` is what holds for the weights of all its backends, such as a lost source; ``weights`` says where they come
+    from (``dynamicWeights.type``).
+    """
 
     name: str
     protocol: str
@@ -82,6 +99,8 @@ class PortView:
     addresses: tuple[AddressView, ...]
     backends: tuple[BackendView, ...]
     panic: str = ""
+    note: str = ""
+    weights: str = "None"
 
     @property
     def traffic(self) -> Traffic:
@@ -220,6 +239,8 @@ def _port_json(port: PortView) -> dict[str, object]:
         "algorithm": port.algorithm,
         "mode": port.mode,
         "panic": port.panic,
+        "note": port.note,
+        "dynamicWeights": port.weights,
         **_traffic_json(port.traffic, port.active_flows),
         "addresses": [
             {
@@ -239,6 +260,10 @@ def _port_json(port: PortView) -> dict[str, object]:
                 "reason": backend.reason,
                 "weight": backend.weight,
                 "effectiveWeight": backend.effective_weight,
+                "weights": weights_json(backend.decision),
+                "override": override_json(backend.override),
+                "signal": signal_json(backend.signal, backend.signal_age),
+                "measured": measured_json(backend.load, backend.latencies),
                 **_traffic_json(backend.traffic, backend.active_flows),
             }
             for backend in port.backends

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sluicegate_agent.datapath.model import BackendState, IPAddress
+from sluicegate_agent.datapath.model import IPAddress
 from sluicegate_agent.network.model import NoPath, Path
 from sluicegate_agent.planning.attachments import arrival_interfaces
+from sluicegate_agent.planning.desired import closed_words
 from sluicegate_agent.reports.checks import Check, CheckId
-from sluicegate_agent.reports.conditions import backend_name, families_without_backend, names, unusable
+from sluicegate_agent.reports.conditions import backend_name, names
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import WAITING, status
 from sluicegate_agent.reports.targets import find_target
-from sluicegate_agent.reports.view import ConditionStatus, ConditionType, LoadBalancerView
+from sluicegate_agent.reports.view import ConditionStatus, ConditionType, LoadBalancerView, PortView
+from sluicegate_agent.reports.weight_words import takes_flows, weight_reason
+from sluicegate_agent.reports.why_weights import weights
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
@@ -109,6 +112,25 @@ def _forwarding(situation: Situation, balancer: LoadBalancer, view: LoadBalancer
     return Check(CheckId.FORWARDING, ok=True, message="this node forwards packets")
 
 
+def _sources(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    """Clients that are kept out on purpose are told; families that nobody may use are a mistake."""
+    del view
+    allowed = balancer.spec.allowed_sources
+    if allowed is None:
+        return Check(CheckId.SOURCES, ok=True, message="every client may open flows")
+    denied = sum(each.packets for each in situation.counters.verdicts if each.reason.lower() == "source_denied")
+    tail = f"; this node dropped {denied} packets of others" if denied else ""
+    closed = sorted({vip.version for vip in balancer.spec.addresses} - {network.version for network in allowed})
+    if closed:
+        return Check(
+            CheckId.SOURCES,
+            ok=False,
+            message=f"{'; '.join(map(closed_words, closed))}{tail}",
+            next="add a network of that family to spec.allowedSources, or take the VIPs of that family out",
+        )
+    return Check(CheckId.SOURCES, ok=True, message=f"only {names([*map(str, allowed)])} may open flows{tail}")
+
+
 def _routes(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
     del view
     lost = {
@@ -152,10 +174,11 @@ def _health(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView
     ]
     unknown = sum(1 for port in view.ports for backend in port.backends if backend.health == "unknown")
     if down:
+        panics = "; ".join(f"{port.name} {port.panic}" for port in view.ports if port.panic)
         return Check(
             CheckId.HEALTH,
             ok=False,
-            message=names(down),
+            message=names(down) + (f"; panic: {panics}" if panics else ""),
             next="start the server there, or see whether a firewall stands between",
         )
     tail = f"; {unknown} not probed yet" if unknown else ""
@@ -163,17 +186,41 @@ def _health(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView
 
 
 def _table(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
-    del balancer
-    empty = [f"{port.name} over IPv{family}" for port in view.ports for family in families_without_backend(port)]
+    del situation, balancer
+    empty = [(port, family) for port in view.ports for family in _families_without_taker(port)]
     if empty:
-        reasons = [text for port in view.ports for text in unusable(port)]
-        message = f"no backend takes new flows for {names(empty)}" + (f": {names(reasons)}" if reasons else "")
+        reasons = [text for port, family in empty for text in _kept_out(port, family)]
+        where = names([f"{port.name} over IPv{family}" for port, family in empty])
+        message = f"no backend takes new flows for {where}" + (f": {names(reasons)}" if reasons else "")
+        drained = any(backend.override is not None for port, _ in empty for backend in port.backends)
+        remedy = f"sluicegate ready {view.namespace}/{view.name}/BACKEND; or " if drained else ""
         return Check(
-            CheckId.TABLE, ok=False, message=message, next="mend a backend above, or give one a weight above 0"
+            CheckId.TABLE, ok=False, message=message, next=f"{remedy}mend a backend above, or give one a weight above 0"
         )
-    rows = situation.desired.state.backends.values()
-    active = sum(1 for row in rows if row.state is BackendState.ACTIVE)
-    return Check(CheckId.TABLE, ok=True, message=f"every table has a backend ({active} active in all)")
+    backends = [backend for port in view.ports for backend in port.backends]
+    takers = sum(1 for backend in backends if takes_flows(backend))
+    return Check(CheckId.TABLE, ok=True, message=f"{takers} of {len(backends)} backends take new flows")
+
+
+def _families_without_taker(port: PortView) -> list[int]:
+    """Families in which the port has a VIP, and nobody who serves it."""
+    taking = {6 if ":" in backend.address else 4 for backend in port.backends if takes_flows(backend)}
+    return sorted({6 if ":" in address.address else 4 for address in port.addresses} - taking)
+
+
+def _kept_out(port: PortView, family: int) -> list[str]:
+    """The backends of a family, each with what keeps new flows away."""
+    found = []
+    for backend in port.backends:
+        if (":" in backend.address) == (family == 6):
+            reason = weight_reason(backend) or ("its weight is 0" if not backend.weight else "")
+            found.append(f"{backend_name(backend)} is {backend.state}" + (f" ({reason})" if reason else ""))
+    return found or [f"there is no IPv{family} backend: a VIP uses backends of its own family"]
+
+
+def _weights(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
+    del situation, balancer
+    return weights(view)
 
 
 def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:
@@ -190,8 +237,7 @@ def _traffic(situation: Situation, balancer: LoadBalancer, view: LoadBalancerVie
             CheckId.TRAFFIC,
             ok=False,
             message=f"no packet for {names(silent)} was ever seen",
-            next=f"route the VIP to this node: on the client or its router, ip route add {address} via NODE; "
-            "requests from this node itself are not balanced yet",
+            next=f"route the VIP to this node: on the client or its router, ip route add {address} via NODE",
         )
     tail = f"; none yet for {names(silent)}" if silent else ""
     seen = sum(port.traffic.request_packets for port in view.ports)
@@ -223,6 +269,6 @@ def _backend_addresses(balancer: LoadBalancer) -> list[IPAddress]:
 
 
 _Step = Callable[[Situation, LoadBalancer, LoadBalancerView], Check]
-_ON_THE_WAY: tuple[_Step, ...] = (_attached, _forwarding, _routes, _neighbours, _health)
-_IN_THE_KERNEL: tuple[_Step, ...] = (_table, _traffic, _drops)
+_ON_THE_WAY: tuple[_Step, ...] = (_attached, _sources, _forwarding, _routes, _neighbours, _health)
+_IN_THE_KERNEL: tuple[_Step, ...] = (_table, _weights, _traffic, _drops)
 """What can only be asked of VIPs that are in the kernel."""

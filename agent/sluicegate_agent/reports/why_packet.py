@@ -46,7 +46,8 @@ def why_packet(situation: Situation, question: PacketQuestion, evidence: Evidenc
     if target is not None:
         findings += _admitted(question, evidence, target)
         findings += (
-            Finding(check, _CONFIRMED.get(check.id, frozenset())) for check in backend_checks(situation, target)
+            Finding(check, _CONFIRMED.get(check.id, frozenset()))
+            for check in backend_checks(situation, target, from_here=evidence.from_here)
         )
         findings.append(_capacity(situation, question, target))
         findings += (Finding(check) for check in way_back(situation, question, evidence, target))
@@ -55,22 +56,15 @@ def why_packet(situation: Situation, question: PacketQuestion, evidence: Evidenc
 
 
 _CONFIRMED = {
-    CheckId.TABLE: frozenset({"no_backend", "no_flow"}),
+    CheckId.TABLE: frozenset({"no_backend", "no_flow", "local_loop"}),
     CheckId.FLOW: frozenset({"backend_gone"}),
     CheckId.ROUTES: frozenset({"no_route", "internal"}),
 }
 
 
 def _arrival(situation: Situation, question: PacketQuestion, evidence: Evidence) -> Finding:
-    if question.client in situation.network.addresses:
-        return Finding(
-            Check(
-                CheckId.INTERFACES,
-                ok=False,
-                message=f"{question.client} is an address of this node: its own requests are not balanced yet",
-                next="ask from another machine",
-            )
-        )
+    if evidence.from_here:
+        return Finding(_exit(situation, question, evidence))
     attached = situation.attached.get(evidence.ingress) if evidence.ingress is not None else None
     guess = "by the route back to it" if isinstance(evidence.path, Path) else "if it comes in where VIP traffic does"
     if attached is not None:
@@ -87,6 +81,37 @@ def _arrival(situation: Situation, question: PacketQuestion, evidence: Evidence)
             message=f"{question.client} comes in on {where}, {guess}, and no program of ours runs there",
             next=f"name {where} in spec.interfaces; in use now: {used}",
         )
+    )
+
+
+def _exit(situation: Situation, question: PacketQuestion, evidence: Evidence) -> Check:
+    """Where the node's own packets to the VIP leave: there the program on the way out takes them."""
+    vip, way = question.vip.address, evidence.exit
+    if not isinstance(way, Path):
+        reason = way.reason if way is not None else f"no way to {vip} is known"
+        return Check(
+            CheckId.INTERFACES,
+            ok=False,
+            message=f"{question.client} is this node, and its packets to the VIP never leave: {reason}",
+            next=f"give this node a route to {vip}, as to any address outside: ip route get {vip}",
+        )
+    if way.local:
+        return Check(
+            CheckId.INTERFACES,
+            ok=False,
+            message=f"{question.client} is this node, which takes {vip} for its own address",
+            next=f"remove {vip} from this node's interfaces",
+        )
+    link = situation.network.links.get(way.ifindex)
+    name = link.name if link else str(way.ifindex)
+    if way.ifindex in situation.attached:
+        message = f"{question.client} is this node: its packets to the VIP leave by {name}, where a program takes them"
+        return Check(CheckId.INTERFACES, ok=True, message=message)
+    return Check(
+        CheckId.INTERFACES,
+        ok=False,
+        message=f"{question.client} is this node: its packets to the VIP leave by {name}, which has no program of ours",
+        next=f"name {name} in spec.interfaces",
     )
 
 

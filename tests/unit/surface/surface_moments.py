@@ -15,8 +15,10 @@ from sluicegate_agent.health.model import Health, HealthState
 from sluicegate_agent.network.model import Link, NetworkSnapshot, NoPath, Path
 from sluicegate_agent.planning.builder import DesiredBuilder
 from sluicegate_agent.planning.desired import Desired, Limits
+from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.reconcile import Reconciler
 from sluicegate_agent.planning.services import expand
+from sluicegate_agent.planning.steer import Steer
 from sluicegate_agent.planning.targets import health_targets
 from sluicegate_agent.programs import FEATURES
 from sluicegate_agent.reports.situation import Applied, Programs, Situation
@@ -84,6 +86,7 @@ def moment(
     down: Mapping[str, str] | None = None,
     programs: Programs = ALL_PROGRAMS,
     later: Configuration | None = None,
+    steering: Mapping[BackendKey, Steer] | None = None,
 ) -> Situation:
     """What the agent knows once it ran ``configuration``, and then ``later`` if given.
 
@@ -101,7 +104,8 @@ def moment(
             for key in targets
         }
         states = {key: each.state for key, each in health.items()}
-        desired = builder.build(step.effective(), snapshot, states, reconciler.observed(), 100.0)
+        observed = reconciler.observed()
+        desired = builder.build(step.effective(), snapshot, states, observed, 100.0, steering=steering or {})
         assert reconciler.reconcile(desired.state).converged
     attached = {
         ifindex: Attached(ifindex, snapshot.links[ifindex].name, Mode.XDP, "", "xdp_main")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -18,23 +19,26 @@ from sluicegate_agent.agent import Agent
 from sluicegate_agent.control.protocol import JsonObject
 from sluicegate_agent.control.server import CommandRefusedError
 from sluicegate_agent.datapath.flowquery import FlowDump
-from sluicegate_agent.datapath.model import KernelState
+from sluicegate_agent.datapath.model import BackendId, KernelState
 from sluicegate_agent.datapath.protocol import Census, Counters, DatapathError, Traffic
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Outcome, Target
 from sluicegate_agent.loader.errors import LoaderError
 from sluicegate_agent.loader.manifest import Manifest
+from sluicegate_agent.planning.ids import BackendKey
+from sluicegate_agent.planning.steer import Steer
 from sluicegate_agent.reports import answers as answers_module
 from sluicegate_agent.reports.answers import Answers
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.settings import load_settings
+from sluicegate_agent.signals.model import Load
 from sluicegate_agent.source.files import FileWatcher
 from sluicegate_agent.worker import Step
 from sluicegate_api.loadbalancer import LoadBalancer
 
 T = TypeVar("T")
 
-DNAT = {"addresses": ["203.0.113.20"], "forwarding": {"mode": "DNAT"}}
+DIRECT = {"addresses": ["203.0.113.20"], "forwarding": {"mode": "DirectReturn"}, "ports": [{"port": 80}]}
 
 
 class FakeWorker:
@@ -43,8 +47,11 @@ class FakeWorker:
     def __init__(self) -> None:
         self.steps: list[list[str]] = []
         self.healths: list[dict[str, HealthState]] = []
+        self.steers: list[Mapping[BackendKey, Steer]] = []
         self.installed = 0
         self.fail: list[Exception] = []
+        self.fail_sweeps: list[Exception] = []
+        self.swept = asyncio.Event()
         self.unconverged = 0
         self.stepped = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -53,8 +60,15 @@ class FakeWorker:
         self.installed += 1
 
     def step(
-        self, balancers: Sequence[LoadBalancer], _network: object, health: Mapping[object, HealthState], _now: float
+        self,
+        balancers: Sequence[LoadBalancer],
+        _network: object,
+        health: Mapping[object, HealthState],
+        _now: float,
+        *,
+        steering: Mapping[BackendKey, Steer],
     ) -> Step:
+        self.steers.append(steering)
         self.steps.append([balancer.key.name for balancer in balancers])
         self.healths.append({str(getattr(key, "address")): state for key, state in health.items()})  # noqa: B009
         self.loop.call_soon_threadsafe(self.stepped.set)
@@ -67,7 +81,13 @@ class FakeWorker:
     def counters(self) -> Counters:
         return Counters()
 
+    def loads(self, _backends: object) -> Mapping[BackendId, Load]:
+        return {}
+
     def sweep(self) -> Census:
+        if self.fail_sweeps:
+            raise self.fail_sweeps.pop(0)
+        self.loop.call_soon_threadsafe(self.swept.set)
         return Census()
 
     def look(self, question: Callable[[object, KernelState], T]) -> T:
@@ -151,7 +171,7 @@ def test_the_first_programs_are_loaded_and_the_configuration_steps_in(
 ) -> None:
     async def story(stage: Stage) -> None:
         assert await stage.next_step() == ["web"]
-        assert stage.loads == [{"IPV4", "FULL_NAT"}]
+        assert stage.loads == [{"IPV4", "FULL_NAT", "DNAT"}]
         assert stage.agent.situation.programs.obstacle == ""
 
     play(tmp_path, monkeypatch, story)
@@ -176,6 +196,42 @@ def test_an_event_of_the_network_leads_to_a_step(tmp_path: Path, monkeypatch: py
     play(tmp_path, monkeypatch, story)
 
 
+def test_what_an_operator_says_reaches_the_tables_at_once_and_the_situation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def story(stage: Stage) -> None:
+        await stage.next_step()
+        stage.network_event.set()
+        await stage.next_step()  # what the first one came to is known now
+        key = min(stage.agent.situation.desired.backends)
+        stage.agent.drain([key], time.time() + 3600, "eve")
+        while not stage.worker.steers[-1]:
+            await stage.next_step()
+        assert stage.worker.steers[-1][key].held
+        assert stage.agent.situation.overrides[key].by == "eve"
+        assert stage.agent.ready([key]) == {key}
+        while stage.worker.steers[-1]:
+            await stage.next_step()
+        assert not stage.agent.situation.overrides
+
+    play(tmp_path, monkeypatch, story)
+    assert "drained by an operator (eve)" in caplog.text
+
+
+def test_decisions_on_weights_lead_to_a_step_and_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        stage.agent.take_files(files(a=document(slowStartSeconds=3600)))
+        await stage.next_step()
+        while not stage.worker.steers[-1]:
+            await stage.next_step()
+        situation = stage.agent.situation
+        assert situation.decisions.keys() == stage.worker.steers[-1].keys()
+
+    play(tmp_path, monkeypatch, story)
+
+
 @pytest.mark.parametrize("error", [DatapathError("tables: gone"), RuntimeError("a defect")])
 def test_a_step_that_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
@@ -188,6 +244,21 @@ def test_a_step_that_fails_is_tried_again(
 
     play(tmp_path, monkeypatch, story)
     assert str(error) in caplog.text
+
+
+def test_a_sweep_that_fails_is_told_and_the_next_one_goes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(agent_module, "SWEEP_SECONDS", 0.01)
+
+    async def story(stage: Stage) -> None:
+        stage.worker.fail_sweeps = [DatapathError("flow tables: gone"), RuntimeError("a defect")]
+        async with asyncio.timeout(5):
+            await stage.worker.swept.wait()
+
+    play(tmp_path, monkeypatch, story)
+    assert "flow tables: gone" in caplog.text
+    assert "a defect" in caplog.text
 
 
 def test_a_step_that_did_not_converge_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +275,10 @@ def test_other_programs_are_loaded_beside_and_only_what_needs_them_waits(
 ) -> None:
     async def story(stage: Stage) -> None:
         await stage.next_step()
-        stage.agent.take_files(files(a=document(drainSeconds=1), b=document("dnat", **DNAT)))
+        stage.agent.take_files(files(a=document(drainSeconds=1), b=document("direct", **DIRECT)))
         assert await stage.next_step() == ["web"]
-        await stage.step_with("web", "dnat")
-        assert stage.loads[-1] == {"IPV4", "FULL_NAT", "DNAT"}
+        await stage.step_with("web", "direct")
+        assert stage.loads[-1] == {"IPV4", "FULL_NAT", "DNAT", "DIRECT_RETURN"}
         assert stage.worker.installed == 1
         stage.agent.take_files(files(a=document()))
         await stage.step_with("web")
@@ -222,13 +293,13 @@ def test_programs_that_cannot_be_loaded_later_are_told_and_the_rest_goes_on(
     async def story(stage: Stage) -> None:
         await stage.next_step()
         stage.refuse = [LoaderError("no kernel headers")]
-        stage.agent.take_files(files(a=document(), b=document("dnat", **DNAT)))
+        stage.agent.take_files(files(a=document(), b=document("direct", **DIRECT)))
         while stage.agent.situation.programs.obstacle != "no kernel headers":
             await stage.next_step()
         stage.network_event.set()
         assert await stage.next_step() == ["web"]
-        stage.agent.take_files(files(a=document(), b=document("dnat", **DNAT)))
-        await stage.step_with("web", "dnat")
+        stage.agent.take_files(files(a=document(), b=document("direct", **DIRECT)))
+        await stage.step_with("web", "direct")
 
     play(tmp_path, monkeypatch, story)
     assert "no kernel headers" in caplog.text

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from sluicegate_agent.datapath.protocol import Counters, Verdict
 from sluicegate_agent.reports.checks import explanation
 from sluicegate_agent.reports.status import status
 from sluicegate_agent.reports.why import why
+from sluicegate_agent.signals.model import Reading, Report
+from sluicegate_agent.weights.model import Decision, Override
 
-HEAVY = ("pydantic", "numpy", "yaml", "sluicegate_api", "prometheus_client", "asyncio")
+HEAVY = ("rich", "pydantic", "numpy", "yaml", "sluicegate_api", "prometheus_client", "asyncio")
 
 
 def call(*arguments: str) -> Result:
@@ -287,3 +290,26 @@ def test_the_socket_of_another_agent_can_be_named(tmp_path: Path) -> None:
     result = call("status", "--socket", str(path))
     assert result.exit_code == 3
     assert str(path) in result.stderr
+
+
+def test_a_status_shows_operators_words_and_in_the_wide_form_where_weights_come_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    situation = moment(configured(document()))
+    key, other = sorted(situation.desired.backends)
+    (service,) = (each.key for each in situation.desired.services)
+    situation = replace(
+        situation,
+        overrides={key: Override(1_800_000_000.0, "ada")},
+        decisions={other: Decision(40_000, reason="2.1 times slower than the pool's median")},
+        readings={other: Reading(Report(utilization=0.5), time.monotonic() - 3.0, "10.0.0.2:9000 timed out", 3)},
+        pool_notes={service: "overloaded: the guard is off"},
+    )
+    answering(monkeypatch, on_the_wire(status(situation).to_json()))
+    wide, narrow = call("status", "-o", "wide").stdout, call("status").stdout
+    for words in ("until 2027-01-15T08:00:00Z", "weights: IPv4: overloaded: the guard is off"):
+        assert words in wide
+        assert words in narrow
+    for words in ("2.1 times slower than the pool's median; 10.0.0.2:9000 timed out", "3.0 s ago"):
+        assert words in wide
+        assert words not in narrow

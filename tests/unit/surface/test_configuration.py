@@ -64,6 +64,7 @@ def test_an_object_whose_name_was_broken_by_the_edit_stays() -> None:
 def test_another_kind_that_cannot_be_used_keeps_nothing_alive() -> None:
     before = configured(document(), document("api", **OTHER_VIP))
     sniffer = "apiVersion: sluicegate.io/v1alpha1\nkind: DpiSniffer\nmetadata: {name: edge, namespace: shop}\n"
+    sniffer += "spec: {}\n"
     after = configured(document(), sniffer, previous=before)
     assert keys(after) == ["web"]
     assert "not supported here yet" in after.problem_lines[0]
@@ -155,3 +156,30 @@ def test_a_stored_configuration_that_makes_no_sense_is_left_aside(tmp_path: Path
 def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ConfigurationStore(tmp_path / "missing").save(configured(document()))
     assert "cannot keep the configuration" in caplog.text
+
+
+SNIFFER = """
+apiVersion: sluicegate.io/v1alpha1
+kind: DpiSniffer
+metadata: {name: web, namespace: shop}
+spec: {}
+"""
+
+
+def test_a_sniffer_is_refused_with_what_runs_it_instead() -> None:
+    configuration = configured(document(), SNIFFER)
+    assert keys(configuration) == ["web"]
+    [line] = configuration.problem_lines
+    assert line == (
+        "a.yaml: DpiSniffer shop/web: kind: not supported here yet: live sniffing; "
+        "sluicegate replay FILE -f ... runs it on a capture"
+    )
+    assert not configuration.refused_objects
+    assert not configuration.object_problems
+
+
+def test_a_wrong_sniffer_keeps_no_load_balancer_of_its_name() -> None:
+    before = configured(document())
+    after = configured(SNIFFER.replace("{}", "{paused: 1}"), previous=before)
+    assert keys(after) == []
+    assert "spec.paused" in after.problem_lines[0]

@@ -13,6 +13,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert str(settings.metrics) == "127.0.0.1:9431"
     assert settings.nat_ports == PortRange(1024, 29999)
     assert settings.scope == "host"
+    assert not settings.program_statistics, "measuring costs every packet"
 
 
 def test_a_variable_beats_the_default_and_a_flag_beats_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

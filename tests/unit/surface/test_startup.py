@@ -77,9 +77,10 @@ def test_without_a_readable_file_it_was_called_wrongly(
 
 def test_the_feature_set_follows_families_and_modes() -> None:
     v4 = configured(document()).effective()
-    assert needed_features(v4) == {"IPV4", "FULL_NAT"}
+    assert needed_features(v4) == {"IPV4", "FULL_NAT", "DNAT"}, "a backend of the node itself is reached in DNAT"
     backends = {"static": [{"address": "fd00::1"}]}
     v6 = configured(document(addresses=["2001:db8::1"], backends=backends, forwarding={"mode": "DNAT"})).effective()
+    assert needed_features(v6) == {"IPV6", "DNAT"}
     assert needed_features([*v4, *v6]) == {"IPV4", "IPV6", "FULL_NAT", "DNAT"}
     direct = document(ports=[{"port": 80}], forwarding={"mode": "DirectReturn"})
     assert needed_features(configured(direct).effective()) == {"IPV4", "DIRECT_RETURN"}
@@ -96,12 +97,12 @@ def test_sizes_and_features_reach_the_loader(tmp_path: Path) -> None:
 
 def test_what_needs_other_programs_keeps_its_running_version_until_they_are_there() -> None:
     running = configured(document(), document("api", addresses=["203.0.113.20"])).effective()
-    dnat = {"forwarding": {"mode": "DNAT"}}
+    direct = {"ports": [{"name": "http", "port": 80}], "forwarding": {"mode": "DirectReturn"}}
     wanted = configured(
-        document(**dnat),
+        document(**direct),
         document("api", addresses=["203.0.113.21"]),
-        document("new", addresses=["203.0.113.30"], **dnat),
+        document("new", addresses=["203.0.113.30"], **direct),
     ).effective()
-    some = frozenset({"IPV4", "FULL_NAT"})
+    some = frozenset({"IPV4", "FULL_NAT", "DNAT"})
     assert set(map(repr, runnable(wanted, running, some))) == {repr(running[0]), repr(wanted[1])}
     assert runnable(wanted, running, frozenset(FEATURES)) == wanted

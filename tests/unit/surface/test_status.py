@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 
+import pytest
 from surface_moments import ETH0, configured, document, moment, network
 
 from sluicegate_agent.attach import Attached, Mode
+from sluicegate_agent.cli.document import Status
 from sluicegate_agent.datapath.protocol import Census, Counters, Traffic, Verdict
+from sluicegate_agent.planning.steer import Steer
 from sluicegate_agent.programs import FEATURES
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.reports.status import status
 from sluicegate_agent.reports.view import Condition, ConditionStatus, ConditionType, LoadBalancerView
+from sluicegate_agent.signals.model import Histogram, Latencies, Load, Reading, Report
+from sluicegate_agent.weights.model import Decision, Override
+from sluicegate_agent.weights.survey import NOTHING_SEEN
 
 TWO_FAMILIES = {
     "addresses": ["203.0.113.10", "2001:db8::10"],
@@ -173,9 +179,10 @@ def test_a_bad_edit_is_told_while_the_old_version_works() -> None:
 
 
 def test_missing_programs_hold_back_only_what_needs_them() -> None:
-    dnat = document("dnat", addresses=["203.0.113.20"], forwarding={"mode": "DNAT"})
-    some = Programs(frozenset(FEATURES) - {"DNAT"}, "the programs are being compiled")
-    web, other = status(moment(configured(document(), dnat), programs=some)).loadbalancers
+    ports, mode = [{"port": 80}], {"mode": "DirectReturn"}
+    direct = document("direct", addresses=["203.0.113.20"], ports=ports, forwarding=mode)
+    some = Programs(frozenset(FEATURES) - {"DIRECT_RETURN"}, "the programs are being compiled")
+    web, other = status(moment(configured(document(), direct), programs=some)).loadbalancers
     assert web.ready
     assert condition(other, ConditionType.PROGRAMMED).message == "the programs are being compiled"
 
@@ -225,6 +232,19 @@ def test_the_json_has_the_promised_shape() -> None:
         "reason": "",
         "weight": 50,
         "effectiveWeight": 50,
+        "weights": None,
+        "override": None,
+        "signal": None,
+        "measured": {
+            "requests": 0,
+            "responses": 0,
+            "resets": 0,
+            "unanswered": 0,
+            "emptyCloses": 0,
+            "inFlight": 0,
+            "firstResponse": {"p50": None, "p99": None},
+            "handshake": {"p50": None, "p99": None},
+        },
         "packets": 0,
         "bytes": 0,
         "newFlows": 0,
@@ -281,3 +301,85 @@ def test_an_agent_that_has_done_nothing_yet_can_be_asked() -> None:
     view = only(Situation(configuration=configured(document())))
     assert condition(view, ConditionType.PROGRAMMED).message == "the programs are not loaded yet"
     assert [each.state for each in view.ports[0].backends] == ["pending", "pending"]
+
+
+def test_a_backend_shows_its_decision_its_signal_and_what_was_measured() -> None:
+    situation = moment(configured(document(dynamicWeights={"type": "AgentCheck", "agentCheck": {"port": 9000}})))
+    key, other = sorted(situation.desired.backends)
+    identity = situation.desired.backends[key].id
+    assert identity is not None
+    counted = situation.with_counters(
+        Counters(
+            loads={identity: Load(requests=10, responses=7, abandoned=1, resets=3)},
+            latencies={identity: Latencies(first_response=Histogram((0,) * 10 + (4,)))},
+        )
+    )
+    steered = replace(
+        counted,
+        decisions={key: Decision(37_500, prior=75.0, guard=0.5, reason="slow", absent=("errors",), latency=0.2)},
+        readings={key: Reading(Report(utilization=0.5), at=90.0, error="timed out")},
+        overrides={key: Override(1_700_000_000.0)},
+        pool_notes={key.service: "overloaded"},
+    )
+    view = status(steered, now=100.0)
+    port = view.to_json()["loadbalancers"][0]["ports"][0]  # type: ignore[index]
+    assert (port["note"], port["dynamicWeights"]) == ("IPv4: overloaded", "AgentCheck")
+    shown = port["backends"][0]
+    assert shown["weights"] == {
+        "effective": 37.5,
+        "prior": 75.0,
+        "guard": 0.5,
+        "errors": 0.0,
+        "slowStart": 1.0,
+        "state": "",
+        "reason": "slow",
+        "absent": ["errors"],
+        "latencySeconds": 0.2,
+    }
+    assert shown["override"] == {"action": "drain", "until": "2023-11-14T22:13:20Z"}
+    assert shown["signal"] == {
+        "ageSeconds": 10.0,
+        "error": "timed out",
+        "utilization": 0.5,
+        "rps": None,
+        "eps": None,
+    }
+    assert (shown["measured"]["inFlight"], shown["measured"]["resets"]) == (2, 3)
+    assert 0.001 < shown["measured"]["firstResponse"]["p50"] < 0.0021
+    assert Status.model_validate(view.to_json()).loadbalancers[0].ports[0].backends[0].weights.guard == 0.5  # type: ignore[union-attr]
+    assert port["backends"][1]["weights"] is None
+    assert key != other
+
+
+@pytest.mark.parametrize(
+    ("steer", "state"), [(Steer(held=True, because="says drain"), "draining"), (Steer(down=True, because="x"), "down")]
+)
+def test_a_backend_that_somebody_keeps_out_degrades_its_load_balancer(steer: Steer, state: str) -> None:
+    text = document(dynamicWeights={"type": "Passive"})
+    (key, *_) = sorted(moment(configured(text)).desired.backends)
+    view = only(moment(configured(text), steering={key: steer}))
+    shown = view.ports[0].backends[0]
+    assert (shown.state, shown.reason, shown.effective_weight) == (state, steer.because, 0)
+    found = condition(view, ConditionType.DEGRADED)
+    assert (found.status, found.reason) == (ConditionStatus.TRUE, "Impaired")
+    assert f"10.0.0.1:8080 is {state} ({steer.because})" in found.message
+    assert view.ready
+
+
+def test_a_backend_with_the_configured_weight_0_degrades_nothing() -> None:
+    backends = {"static": [{"address": "10.0.0.1"}, {"address": "10.0.0.2", "weight": 0}]}
+    view = only(moment(configured(document(backends=backends))))
+    assert condition(view, ConditionType.DEGRADED).status is ConditionStatus.FALSE
+
+
+def test_what_holds_for_the_weights_of_a_pool_degrades_it_unless_it_is_by_design() -> None:
+    situation = moment(configured(document()))
+    service = next(iter(situation.desired.backends)).service
+    cases = (
+        ("overloaded", "Impaired"),
+        ("panic: only 40 % of the weight is healthy", "Panic"),
+        (NOTHING_SEEN, "Sound"),
+    )
+    for note, expected in cases:
+        view = only(replace(situation, pool_notes={service: note}))
+        assert condition(view, ConditionType.DEGRADED).reason == expected, note

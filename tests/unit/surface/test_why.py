@@ -29,11 +29,13 @@ def test_all_checks_pass_in_the_order_of_a_packets_way() -> None:
         "accepted",
         "vip",
         "interfaces",
+        "sources",
         "forwarding",
         "routes",
         "neighbours",
         "health",
         "table",
+        "weights",
         "traffic",
         "drops",
     ]

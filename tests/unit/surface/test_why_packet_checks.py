@@ -11,7 +11,15 @@ from surface_moments import ETH0, ETH1, configured, document, moment, network
 
 from sluicegate_agent.control.questions import PacketQuestion
 from sluicegate_agent.datapath.flowquery import FlowRow, FlowState
-from sluicegate_agent.datapath.model import BackendState, Endpoint, ForwardingMode, IPAddress, NexthopId, Protocol
+from sluicegate_agent.datapath.model import (
+    BackendState,
+    Endpoint,
+    ForwardingMode,
+    InterfaceIndex,
+    IPAddress,
+    NexthopId,
+    Protocol,
+)
 from sluicegate_agent.datapath.protocol import Census, Counters, Traffic, Verdict
 from sluicegate_agent.inspection.evidence import Admission, Evidence, Target
 from sluicegate_agent.inspection.frames import Kind, Tuple
@@ -143,9 +151,43 @@ def test_an_interface_without_a_program_is_named(working: Situation) -> None:
     assert "spec.interfaces" in checks["interfaces"].next
 
 
-def test_a_client_on_the_node_itself_is_told_that_it_is_not_served(working: Situation) -> None:
-    here = replace(working, network=replace(working.network, addresses=frozenset({CLIENT})))
-    assert "address of this node" in asked(here, evidence(working))["interfaces"].message
+def from_the_node(situation: Situation, exit_: Path | NoPath | None = None, **changes: object) -> Evidence:
+    here = replace(way(), local=True, gateway=CLIENT)
+    return evidence(situation, path=here, from_here=True, exit=exit_ or way(), **changes)
+
+
+def test_a_client_on_the_node_is_met_where_its_packets_leave(working: Situation) -> None:
+    checks = asked(working, from_the_node(working))
+    assert failing(checks) == []
+    assert "is this node: its packets to the VIP leave by eth0" in checks["interfaces"].message
+    assert "this node's own stack" in checks["return"].message
+
+
+@pytest.mark.parametrize(
+    ("exit_", "words"),
+    [
+        (NoPath("no route to 203.0.113.10"), "never leave: no route to 203.0.113.10"),
+        (replace(way(), local=True), "takes 203.0.113.10 for its own address"),
+        (replace(way(), ifindex=InterfaceIndex(77)), "leave by 77, which has no program of ours"),
+    ],
+)
+def test_what_keeps_packets_of_a_client_on_the_node_away_is_told(
+    working: Situation, exit_: Path | NoPath, words: str
+) -> None:
+    checks = asked(working, from_the_node(working, exit_, trial=None, obstacle="no program of ours runs there"))
+    assert failing(checks)[0] == "interfaces"
+    assert words in checks["interfaces"].message
+    assert checks["interfaces"].next
+
+
+def test_a_client_on_the_node_does_not_get_a_backend_on_the_node(working: Situation) -> None:
+    found = from_the_node(working)
+    assert found.target is not None
+    local = {key: replace(row, local=True) for key, row in found.target.backends.items()}
+    there = replace(found, target=replace(found.target, backends=local), trial=trial("local_loop", "drop"))
+    checks = asked(working, there)
+    assert failing(checks) == ["table", "packet"]
+    assert "on this node" in checks["table"].message
 
 
 @pytest.mark.parametrize(
