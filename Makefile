@@ -1,7 +1,7 @@
 # Every target is a thin line over scripts/ and .venv/bin; each stage prints its time.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-slow soak fuzz crds lock clean
+.PHONY: help setup demo pictures lint test test-slow soak fuzz bench bench-docs crds docs lock clean
 
 BIN := .venv/bin
 STAGE := scripts/stage.sh
@@ -18,8 +18,11 @@ help: ## This list
 setup: ## Install what is needed: Debian packages (root) and .venv
 	@$(STAGE) setup scripts/setup.sh
 
-demo: setup ## 45 seconds of real traffic through a VIP while things break (root)
+demo: setup ## Two minutes of real traffic while backends are killed, slow down and fail (root)
 	@$(BIN)/sluicegate demo
+
+pictures: setup ## Play the demo and write the README's pictures of it anew, docs/images/ (root)
+	@$(BIN)/sluicegate demo --record docs/images
 
 lint: setup ## Style, types and layers
 	@$(STAGE) "ruff check" $(BIN)/ruff check .
@@ -36,21 +39,40 @@ test-slow: setup ## The slow tests: a transfer of 1 GB through three kills of th
 # How long each forwarding mode is under random changes, and how many frames the packet programs get.
 soak: export SLUICEGATE_SOAK_SECONDS ?= 180
 fuzz: export SLUICEGATE_FUZZ_FRAMES ?= 1000000
+fuzz: export SLUICEGATE_FUZZ_SECONDS ?= 120
 
 soak: fuzz ## Minutes of random changes under load, and a million frames (root); SLUICEGATE_SOAK_SEED repeats one
 	@$(STAGE) soak $(BIN)/pytest tests/lab/test_lab_soak.py -p no:randomly
 
-fuzz: setup ## A million generated frames through the packet programs (root)
-	@$(STAGE) fuzz $(BIN)/pytest tests/dataplane/test_fuzz.py --timeout 0
+fuzz: setup ## A million generated frames through the packet programs, two minutes of rings for the sniffer (root)
+	@$(STAGE) fuzz $(BIN)/pytest tests/dataplane/test_fuzz.py tests/unit/dpi/test_engine_fuzz.py --timeout 0
+
+BENCH := env PYTHONPATH=tests/bench:tests/dataplane $(BIN)/python -m sluicegate_bench
+
+# Traces that the pool part replays to each balancer.
+bench: export SLUICEGATE_BENCH_SEEDS ?= 1
+
+bench: setup ## Measure what a packet, a request and a choice cost; PART=packet|forwarding|http|pool for one (root)
+	@$(STAGE) bench $(BENCH) $(PART)
+
+bench-docs: setup ## Write the last results of make bench into docs/performance.md
+	@$(BENCH) --docs $(PART)
 
 crds: setup ## Write deploy/crds/ anew from the models (a test fails when they differ)
-	@$(BIN)/sluicegate crds >deploy/crds/loadbalancers.sluicegate.io.yaml
+	@$(BIN)/sluicegate crds loadbalancer >deploy/crds/loadbalancers.sluicegate.io.yaml
+	@$(BIN)/sluicegate crds dpisniffer >deploy/crds/dpisniffers.sluicegate.io.yaml
+
+docs: setup ## Write docs/reference/ anew from the code (a test fails when they differ)
+	@$(BIN)/python -m sluicegate_agent.reference docs/reference
 
 lock: ## Compile requirements/ anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }
 	$(LOCK) --group dev --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-deps \
+		--extra dpi --no-emit-package pydantic --no-emit-package pyyaml --output-file requirements/dpi.txt pyproject.toml
 
 clean: ## Remove .venv and everything that was built; system packages stay
-	rm -rf .venv .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .stamps .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f agent/sluicegate_agent/dpi/_native.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 
 from sluicegate_agent.lab import server
 from sluicegate_agent.lab.namespace import LabError, Namespace, stop
+from sluicegate_agent.lab.outcomes import Outcome, from_json
 from sluicegate_agent.lab.rig import BackendHost
 from sluicegate_agent.lab.tally import Tally
 from sluicegate_agent.lab.wire import target
@@ -40,6 +41,16 @@ class BackendServer:
         if self._process.stdout.readline().strip() != "ready":
             raise LabError(f"the server of {self.host.name} did not start")
 
+    def answer_after(self, delay: float) -> None:
+        """Let so many seconds go before each answer from now on."""
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        self._process.stdin.write(f"{delay}\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline().strip() != "ok":
+            raise LabError(f"the server of {self.host.name} did not take the delay")
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
@@ -47,8 +58,86 @@ class BackendServer:
             self._process = None
 
 
-class LoadProcess:
-    """A running load generator. Tallies arrive by themselves; :meth:`take` hands them over."""
+class EmulatedServer:
+    """A backend of ``cores`` emulated cores on a host; several may share the host, on different ports."""
+
+    def __init__(self, host: BackendHost, *, cores: float, port: int) -> None:
+        self.host = host
+        self.cores = cores
+        self.port = port
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it; it may not listen yet."""
+        self._process = self.host.namespace.spawn(
+            module("emulated", "--name", self.host.name, "--cores", self.cores, "--port", self.port),
+            stdout=subprocess.PIPE,
+        )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        if self._line() != "ready":
+            raise LabError(f"the emulated server of {self.host.name} did not start")
+
+    def command(self, text: str) -> None:
+        """Make it obey one of the commands of :mod:`sluicegate_agent.lab.emulated`; it has when this returns."""
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(f"{text}\n")
+        self._process.stdin.flush()
+        if (answer := self._line()) != "ok":
+            raise LabError(f"the emulated server of {self.host.name} answers {answer or 'nothing'!r} to {text!r}")
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            stop(self._process, signal.SIGKILL)
+            self._process = None
+
+    def _line(self) -> str:
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        return self._process.stdout.readline().strip()
+
+
+class _Generator:
+    """A running load generator. What it reports, line by line, arrives by itself and is kept until taken."""
+
+    def __init__(self, client: Namespace, command: list[str]) -> None:
+        self._process = client.spawn(command, stdout=subprocess.PIPE)
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101
+        for line in self._process.stdout:
+            with self._lock:
+                self._lines.append(line)
+
+    def _take(self) -> list[str]:
+        """Lines since the last call."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return lines
+
+    def _finish(self, seconds: float) -> None:
+        """Start no more requests and wait for those under way."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"the load generator did not end within {seconds:g} s") from error
+        self._reader.join(seconds)
+        stop(self._process)
+        if status:
+            raise LabError(f"the load generator failed with exit code {status}")
+
+
+class LoadProcess(_Generator):
+    """A running load of :mod:`sluicegate_agent.lab.load`: so many requests per second in turn to each address."""
 
     def __init__(
         self,
@@ -61,40 +150,46 @@ class LoadProcess:
         timeout: float = 2.0,
     ) -> None:
         targets = [part for address in addresses for part in ("--target", target(address, port))]
-        self._process = client.spawn(
-            module("load", *targets, "--rate", rate, "--sessions", sessions, "--timeout", timeout),
-            stdout=subprocess.PIPE,
-        )
-        self._lock = threading.Lock()
-        self._tally = Tally()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101
-        for line in self._process.stdout:
-            tally = Tally.from_json(line)
-            with self._lock:
-                self._tally.add(tally)
+        super().__init__(client, module("load", *targets, "--rate", rate, "--sessions", sessions, "--timeout", timeout))
 
     def take(self) -> Tally:
         """What ended since the last call."""
-        with self._lock:
-            tally, self._tally = self._tally, Tally()
+        tally = Tally()
+        for line in self._take():
+            tally.add(Tally.from_json(line))
         return tally
 
     def finish(self, *, seconds: float = 10.0) -> Tally:
         """Start no more requests, wait for those under way, and give what ended since the last :meth:`take`."""
-        assert self._process.stdin is not None  # noqa: S101
-        self._process.stdin.close()
-        try:
-            status = self._process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"the load generator did not end within {seconds:g} s") from error
-        self._reader.join(seconds)
-        stop(self._process)
-        if status:
-            raise LabError(f"the load generator failed with exit code {status}")
+        self._finish(seconds)
+        return self.take()
+
+
+class OpenLoopProcess(_Generator):
+    """A running load of :mod:`sluicegate_agent.lab.openloop`: the same trace to each side, at planned times."""
+
+    def __init__(
+        self,
+        client: Namespace,
+        sides: Mapping[str, str],
+        *,
+        rate: float,
+        work: float,
+        seed: int = 1,
+        timeout: float = 3.0,
+    ) -> None:
+        """``sides`` are targets (``address:port``) by name; ``work`` is in seconds of one core."""
+        named = [part for name, where in sides.items() for part in ("--side", f"{name}={where}")]
+        trace = ("--rate", rate, "--work", work, "--seed", seed, "--timeout", timeout)
+        super().__init__(client, module("openloop", *named, *trace))
+
+    def take(self) -> list[Outcome]:
+        """What ended since the last call."""
+        return [outcome for line in self._take() for outcome in from_json(line)]
+
+    def finish(self, *, seconds: float = 10.0) -> list[Outcome]:
+        """Send nothing more, wait for what is under way, and give what ended since the last :meth:`take`."""
+        self._finish(seconds)
         return self.take()
 
 
@@ -106,6 +201,22 @@ def servers(hosts: tuple[BackendHost, ...]) -> Iterator[tuple[BackendServer, ...
         for one in started:
             one.start()
         yield started
+    finally:
+        for one in started:
+            one.kill()
+
+
+@contextmanager
+def emulated_servers(pools: Iterable[EmulatedServer]) -> Iterator[None]:
+    """All of these running; they start at the same time."""
+    started: list[EmulatedServer] = []
+    try:
+        for one in pools:
+            started.append(one)
+            one.start()
+        for one in started:
+            one.wait()
+        yield
     finally:
         for one in started:
             one.kill()

@@ -9,7 +9,8 @@
   as it is. Answers come from the address that was asked, which may be a VIP on the loopback (direct return).
 
 Connections are closed after one answer unless the request asks for ``Connection: keep-alive``. ``ready`` is printed
-once all ports are open.
+once all ports are open. Each line on standard input is the number of seconds that go before answers from then on, and
+is confirmed by ``ok``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncio
 import hashlib
 import socket
 import struct
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -64,10 +66,21 @@ class Server:
         datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         datagrams.setblocking(False)
         datagrams.bind(("::", udp_port))
-        asyncio.get_running_loop().add_reader(datagrams, self._echo, datagrams)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(datagrams, self._echo, datagrams)
+        with suppress(PermissionError):  # a file or /dev/null: nobody will say anything
+            loop.add_reader(sys.stdin, self._obey, loop)
         print("ready", flush=True)
         async with server:
             await server.serve_forever()
+
+    def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
+        line = sys.stdin.readline()
+        if not line:
+            loop.remove_reader(sys.stdin)
+            return
+        self._delay = float(line)
+        print("ok", flush=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A client, a health check for one, may leave whenever it likes.

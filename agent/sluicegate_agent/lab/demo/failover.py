@@ -1,27 +1,23 @@
-"""The demo's run: a network, servers, load and the real agent, and what happens to them phase by phase."""
+"""The first act: a backend is killed, one joins, the agent is killed; what did it cost? Phase by phase."""
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from sluicegate_agent.lab.agent import AgentProcess, backends, load_balancer, teardown
-from sluicegate_agent.lab.namespace import NETNS_DIRECTORY, LabError, Namespace
+from rich.console import RenderableType
+
+from sluicegate_agent.lab.agent import AgentProcess, backends, load_balancer
+from sluicegate_agent.lab.demo.failover_script import NOTICE_SECONDS, Cast, Phase, Record, complaints
+from sluicegate_agent.lab.demo.failover_view import BackendRow, FailoverFrame, results
+from sluicegate_agent.lab.demo.place import place
+from sluicegate_agent.lab.demo.screen import Screen
 from sluicegate_agent.lab.processes import BackendServer, LoadProcess, servers
-from sluicegate_agent.lab.rig import VIP4, VIP6, Rig, RigOptions, rig
-from sluicegate_agent.lab.scenario import Cast, Phase, Record, complaints
-from sluicegate_agent.lab.screen import BackendRow, Frame, Screen
+from sluicegate_agent.lab.rig import VIP4, VIP6, Rig, RigOptions
 from sluicegate_agent.lab.tally import Tally
-
-PREFIX = "sgdemo"
 
 _REQUESTS_PER_SECOND = 300.0
 _LONG_CONNECTIONS = 12
@@ -32,53 +28,43 @@ _WITHOUT_AGENT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What the demo saw. It is a success when there are no complaints."""
+class FailoverSummary:
+    """What the act showed; ``frames`` are from the middle of each phase."""
 
     records: tuple[Record, ...]
     complaints: tuple[str, ...]
-    frames: tuple[Frame, ...]
-    """One frame from the middle of each phase."""
+    frames: tuple[FailoverFrame, ...]
+
+    @property
+    def highlight(self) -> FailoverFrame:
+        """The moment after the backend's death."""
+        return self.frames[list(Phase).index(Phase.BACKEND_KILLED)]
+
+    def results(self) -> RenderableType:
+        """Requests and failures per phase."""
+        return results(self.records)
+
+    def moral(self) -> str:
+        """What the killed backend cost, and that nothing else did."""
+        killed = next(record for record in self.records if record.phase is Phase.BACKEND_KILLED)
+        last = f"the last one {killed.last_failure:.1f} s after it died" if killed.last_failure is not None else "none"
+        return (
+            f"Only the killed backend cost anything: {killed.tally.failed} requests that were sent to it before its"
+            f" health checks failed ({last}; at most {NOTICE_SECONDS:g} s are allowed).\n"
+            "A backend that joins and an agent that is killed cost nothing: no request failed, no connection broke."
+        )
 
 
-def demonstrate(screen: Screen) -> Summary:
-    """Run the demo once, and leave nothing behind.
+def perform(screen: Screen) -> FailoverSummary:
+    """Play the act once, and leave nothing behind.
 
     Raises:
         LabError: a part did not come up; the message says which and why.
     """
-    remove_leftovers()
-    with (
-        tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-") as directory,
-        rig(RigOptions(backends=4), prefix=PREFIX) as built,
-    ):
+    with place(RigOptions(backends=4)) as (built, agent):
         screen.note("network: a client, a balancer and four backends, each in a network namespace of its own")
-        agent = AgentProcess(built.balancer, Path(directory))
-        try:
-            with servers(built.backends) as running:
-                return _Performance(screen, built, running, agent).perform()
-        finally:
-            agent.remove()
-
-
-def remove_leftovers() -> None:
-    """Remove what demos that were killed left behind: pins and namespaces. Their processes died with them.
-
-    The names of a demo's directory and namespaces hold its pid.
-    """
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}-*"):
-        if not _alive(directory.name):
-            with suppress(LabError):
-                teardown(f"{PREFIX}-gone", directory / "state")
-            shutil.rmtree(directory, ignore_errors=True)
-    for path in NETNS_DIRECTORY.glob(f"{PREFIX}-*"):
-        if not _alive(path.name):
-            with suppress(LabError):
-                Namespace(path.name).delete()
-
-
-def _alive(name: str) -> bool:
-    return Path("/proc", name.split("-")[1]).exists()
+        with servers(built.backends) as running:
+            return _Performance(screen, built, running, agent).perform()
 
 
 class _Performance:
@@ -98,7 +84,7 @@ class _Performance:
         self._restarted = 0.0
         self._complaints: list[str] = []
 
-    def perform(self) -> Summary:
+    def perform(self) -> FailoverSummary:
         """All phases in order."""
         self._agent.configure(load_balancer(self._initial, self._rig.client_port))
         self._screen.note(f"agent: sluicegate run -f {self._agent.config.name}; compiling and loading its programs")
@@ -127,14 +113,16 @@ class _Performance:
         self._records[-1].add(load.finish(), Phase.AGENT_KILLED.seconds)
         for record in self._records:
             self._complaints += [f"{record.phase.title}: {text}" for text in complaints(record, self._cast)]
-        return Summary(tuple(self._records), tuple(self._complaints), tuple(frames))
+        return FailoverSummary(tuple(self._records), tuple(self._complaints), tuple(frames))
 
     def _restart(self) -> None:
         self._agent.start()
         self._restarted = time.monotonic()
         self._event(f"the agent is started again (pid {self._agent.pid})")
 
-    def _phase(self, phase: Phase, load: LoadProcess, later: tuple[float, Callable[[], None]] | None = None) -> Frame:
+    def _phase(
+        self, phase: Phase, load: LoadProcess, later: tuple[float, Callable[[], None]] | None = None
+    ) -> FailoverFrame:
         """Watch one phase; ``later`` is something to do after so many seconds of it. Gives a frame of its middle."""
         record = Record(phase)
         self._records.append(record)
@@ -176,7 +164,7 @@ class _Performance:
                 self._event(f"agent: {host.name} is {state}")
             self._states[host.name] = state
 
-    def _frame(self, phase: Phase) -> Frame:
+    def _frame(self, phase: Phase) -> FailoverFrame:
         now = time.monotonic()
         while self._recent[0][0] < now - _RATE_WINDOW_SECONDS:
             self._recent.popleft()
@@ -199,7 +187,9 @@ class _Performance:
             for host in self._rig.backends
             if host.name in total or self._states.get(host.name)
         )
-        return Frame(now - self._began, phase, self._agent_line(), answered / seconds, rows, tuple(self._records))
+        return FailoverFrame(
+            now - self._began, phase, self._agent_line(), answered / seconds, rows, tuple(self._records)
+        )
 
     def _agent_line(self) -> str:
         return f"pid {self._agent.pid}" if self._agent.pid else "not running; its programs in the kernel go on"

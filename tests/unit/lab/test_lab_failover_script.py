@@ -1,4 +1,4 @@
-"""The demo judges itself by what its load saw."""
+"""The demo's first act judges itself by what its load saw."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from sluicegate_agent.lab.scenario import NOTICE_SECONDS, Cast, Phase, Record, complaints
+from sluicegate_agent.lab.demo.failover_script import NOTICE_SECONDS, Cast, Phase, Record, complaints
 from sluicegate_agent.lab.tally import Tally
 
 CAST = Cast(initial=("a", "b", "c"), victim="b", newcomer="d")

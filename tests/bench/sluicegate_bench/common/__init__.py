@@ -1,0 +1,1 @@
+"""What all parts share: repetition, tables, results as JSON, pictures, their sections in docs/performance.md."""
