@@ -39,6 +39,10 @@ iproute2|network namespaces of the demo and the lab tests
 ethtool|offload settings of the lab's interfaces
 procps|sysctl, for the lab's namespaces
 util-linux|nsenter and setpriv, for processes inside a namespace
+gcc|compiles the sniffer's engine
+libc6-dev|the C library's headers, for the engine
+python3-dev|Python's headers, for the engine's binding
+libvectorscan-dev|finds the sniffer's signatures in packets
 "
 has_headers || packages="$packages$headers|the kernel's headers, which the programs are compiled with
 "
@@ -71,9 +75,19 @@ if ! has_headers; then
     ln -sfn "$common" "/lib/modules/$kernel/source"
 fi
 
+# For tests only, so nothing else stops without it.
+scripts/debian_tool.sh prometheus || say "without prometheus the tests that need one are left out"
+
+build_engine() {
+    # Does nothing when none of its sources changed.
+    "$venv/bin/python" -m sluicegate_agent.dpi.build_native ||
+        fail "the sniffer's engine was not built; the compiler's words are above. All else of sluicegate works without it"
+}
+
 # What is in .venv depends on these files alone.
-wanted=$(cat requirements/dev.txt pyproject.toml "$0" | sha256sum | cut -d' ' -f1)
+wanted=$(cat requirements/dev.txt requirements/dpi.txt pyproject.toml "$0" | sha256sum | cut -d' ' -f1)
 if [ -x "$venv/bin/sluicegate" ] && [ "$(cat "$stamps/venv" 2>/dev/null)" = "$wanted $PWD" ]; then
+    build_engine
     say "$venv is up to date"
     exit 0
 fi
@@ -88,9 +102,12 @@ if ! [ -x "$venv/bin/python" ] || ! grep -qx "home = /usr/bin" "$venv/pyvenv.cfg
 fi
 say "installing the packages of requirements/dev.txt, each checked against its hash"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+# Without what they depend on: nfstream would bring pandas, of which nothing is used.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dpi.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 "$venv/bin/python" -c 'import bcc' ||
     fail "$venv does not see bcc; is python3-bpfcc installed for $python?"
+build_engine
 mkdir -p "$stamps"
 echo "$wanted $PWD" >"$stamps/venv"
 say "done: $venv/bin/sluicegate"

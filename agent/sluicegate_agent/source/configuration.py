@@ -10,7 +10,15 @@ from sluicegate_agent.source.files import Files
 from sluicegate_api.claims import Claim, Claims, claims_of, resolve_claims
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.loadbalancer import LoadBalancer
-from sluicegate_api.validation import KIND, LoadedObject, Problem, ValidationResult, validate_documents
+from sluicegate_api.support import LIVE_SNIFFING
+from sluicegate_api.validation import (
+    KIND,
+    SNIFFER_KIND,
+    LoadedObject,
+    Problem,
+    ValidationResult,
+    validate_documents,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ def configure(files: Files, previous: Configuration) -> Configuration:
     sources = {entry.object.key: entry.source for entry in entries}
     problems = [
         *own_problems,
+        *not_run(result),
         *(
             Problem(sources[each.object], f"{KIND} {each.object}", each.problem.path, each.problem.reason)
             for each in claims.refusals
@@ -113,6 +122,12 @@ def configure(files: Files, previous: Configuration) -> Configuration:
         refused_objects=tuple((key, source) for key, (source, _) in by_object.items() if key not in sources),
         problem_lines=(*map(str, problems), *_file_problems(files)),
     )
+
+
+def not_run(result: ValidationResult) -> Iterator[Problem]:
+    """Valid objects that an agent cannot run yet."""
+    for each in result.sniffers:
+        yield Problem(each.source, f"{SNIFFER_KIND} {each.object.key}", "kind", LIVE_SNIFFING)
 
 
 def _enter(loaded: LoadedObject, before: Entry | None) -> Entry:
@@ -139,6 +154,8 @@ def _doubtful(
     doubtful: dict[str, set[ObjectKey]] = {}
     for problem in problems:
         kind, _, name = problem.object.partition(" ")
+        if kind == SNIFFER_KIND:
+            continue
         suspects = doubtful.setdefault(problem.source, set())
         if name in known:
             suspects.add(known[name])
