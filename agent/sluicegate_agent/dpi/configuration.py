@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sluicegate_agent.dpi.capture.headers import ICMP, ICMPV6, SCTP, TCP, UDP
-from sluicegate_agent.dpi.engine import App, Kind, Limits, Policy, Tables
+from sluicegate_agent.dpi.engine import Kind, Limits, Policy, Tables
+from sluicegate_agent.dpi.labels import ENCRYPTED, NDPI_NAMES
 from sluicegate_agent.dpi.sniffing.rules import Side, SniffRule
 from sluicegate_agent.dpi.sniffing.sniffer import DEFAULT_CAPACITY, Budget, SniffPolicy
 from sluicegate_api import dpisniffer
@@ -33,32 +34,6 @@ _LEAN: tuple[tuple[None, str, str], ...] = tuple(
         "metadata.ndpi_fingerprint",
     )
 )
-_ENCRYPTED = (
-    "TLS",
-    "DTLS",
-    "QUIC",
-    "SSH",
-    "IPSec",
-    "WireGuard",
-    "OpenVPN",
-    "IMAPS",
-    "POPS",
-    "SMTPS",
-    "FTPS",
-    "DoH_DoT",
-)
-"""nDPI's names of protocols behind which no signature finds anything."""
-_APPS = {
-    "HTTP": App.HTTP,
-    "HTTP_Connect": App.HTTP,
-    "HTTP_Proxy": App.HTTP,
-    "TLS": App.TLS,
-    "DNS": App.DNS,
-    "SSH": App.SSH,
-    "SMTP": App.SMTP,
-    "FTP_CONTROL": App.FTP,
-    "QUIC": App.QUIC,
-}
 
 
 class ProtocolNumbers(Protocol):
@@ -104,9 +79,9 @@ def ndpi_settings(depth: Depth) -> tuple[tuple[None, str, str], ...]:
     return () if depth is Depth.FULL else _LEAN
 
 
-def engine_tables(names: ProtocolNumbers) -> Tables:
+def engine_tables(labels: ProtocolNumbers) -> Tables:
     """Which events the engine hands out, all that become lines; and what it must know of protocols."""
-    numbers = names.protocols()
+    numbers = labels.protocols()
     want: dict[tuple[Kind, int | None], int] = {
         (Kind.CLASSIFIED, None): _EVENT_WITH_TEXT,
         (Kind.GAVE_UP, None): _EVENT_WITH_TEXT,
@@ -115,8 +90,8 @@ def engine_tables(names: ProtocolNumbers) -> Tables:
     }
     return Tables(
         want=want,
-        encrypted=frozenset(numbers[name] for name in _ENCRYPTED if name in numbers),
-        app={numbers[name]: int(app) for name, app in _APPS.items() if name in numbers},
+        encrypted=frozenset(numbers[name] for name in ENCRYPTED if name in numbers),
+        app={numbers[name]: int(app) for app, names in NDPI_NAMES.items() for name in names if name in numbers},
     )
 
 

@@ -56,33 +56,6 @@ class End(IntEnum):
     FLUSHED = 5
 
 
-class App(IntEnum):
-    """Applications that rules name; enum sg_app."""
-
-    ANY = 0
-    HTTP = 1
-    TLS = 2
-    DNS = 3
-    SSH = 4
-    SMTP = 5
-    FTP = 6
-    QUIC = 7
-
-
-class Buffer(IntEnum):
-    """Where a pattern looks; enum sg_buffer."""
-
-    STREAM = 0
-    PACKET = 1
-    HTTP_URI = 2
-    HTTP_URI_RAW = 3
-    HTTP_HOST = 4
-    HTTP_USER_AGENT = 5
-    HTTP_METHOD = 6
-    TLS_SNI = 7
-    DNS_QUERY = 8
-
-
 class Event(NamedTuple):
     """One event, field by field struct sg_event; addresses are 16 bytes, IPv4 in the first four."""
 

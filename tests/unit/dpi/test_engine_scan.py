@@ -4,8 +4,9 @@ import pytest
 from engine_rig import Pattern, Rig, Rule, Rules, Talk, chunks, client_hello, datagram, request
 from scapy.layers.inet import IP, UDP
 
-from sluicegate_agent.dpi.engine import Action, Buffer, EngineError, Kind, PatternError, available, check_pattern
+from sluicegate_agent.dpi.engine import Action, EngineError, Kind, PatternError, available, check_pattern
 from sluicegate_agent.dpi.rules import tables
+from sluicegate_agent.dpi.rules.model import Buffer
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 

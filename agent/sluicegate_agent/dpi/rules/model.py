@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -88,30 +87,6 @@ class App(IntEnum):
     RDP = 17
     DHCP = 18
     KRB5 = 19
-
-
-NDPI_NAMES: Mapping[App, frozenset[str]] = {
-    App.HTTP: frozenset({"HTTP", "HTTP_Proxy", "HTTP_Connect"}),
-    App.TLS: frozenset({"TLS"}),
-    App.DNS: frozenset({"DNS", "MDNS", "LLMNR"}),
-    App.SSH: frozenset({"SSH"}),
-    App.SMTP: frozenset({"SMTP"}),
-    App.FTP: frozenset({"FTP_CONTROL"}),
-    App.QUIC: frozenset({"QUIC"}),
-    App.SIP: frozenset({"SIP"}),
-    App.SMB: frozenset({"SMBv1", "SMBv23"}),
-    App.IMAP: frozenset({"IMAP"}),
-    App.POP3: frozenset({"POP3"}),
-    App.MQTT: frozenset({"MQTT"}),
-    App.NTP: frozenset({"NTP"}),
-    App.SNMP: frozenset({"SNMP"}),
-    App.TFTP: frozenset({"TFTP"}),
-    App.TELNET: frozenset({"Telnet"}),
-    App.RDP: frozenset({"RDP"}),
-    App.DHCP: frozenset({"DHCP", "DHCPV6"}),
-    App.KRB5: frozenset({"Kerberos"}),
-}
-"""What nDPI 5.0 calls them."""
 
 
 class Flow(IntFlag):
