@@ -1,6 +1,6 @@
 """A backend of a certain capacity that uses next to none: HTTP/1.1 over emulated cores. Run as ``python -m``.
 
-``GET /work/S`` is answered with the backend's name once S seconds of one core's work are done, as
+``GET /busy/S`` is answered with the backend's name once S seconds of one core's work are done, as
 :class:`~sluicegate_agent.lab.capacity.ProcessorSharing` says; any other path is no work. One request per connection.
 A client that leaves takes its work with it.
 
@@ -137,9 +137,9 @@ def wanted(head: bytes) -> float:
     method, path, version, *_ = [*head.partition(b"\r\n")[0].split(b" "), b"", b""]
     if method != b"GET" or not version.startswith(b"HTTP/1."):
         raise ValueError(head)
-    if not path.startswith(b"/work/"):
+    if not path.startswith(b"/busy/"):
         return 0.0
-    work = float(path.removeprefix(b"/work/"))
+    work = float(path.removeprefix(b"/busy/"))
     if not math.isfinite(work) or work < 0:
         raise ValueError(path)
     return work

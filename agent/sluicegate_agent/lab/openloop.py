@@ -25,7 +25,7 @@ Target = tuple[str, int]
 
 _REPORT_SECONDS = 0.2
 _MAX_WAITING = 1000
-_REQUEST = b"GET /work/%.6f HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+_REQUEST = b"GET /busy/%.6f HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
 _START = b"HTTP/1.1 200 "
 
 

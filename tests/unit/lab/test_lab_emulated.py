@@ -48,7 +48,7 @@ def connect(backend: Backend, request: bytes) -> tuple[Connection, Wire]:
 
 
 def request(work: object) -> bytes:
-    return f"GET /work/{work} HTTP/1.1\r\nHost: lab\r\n\r\n".encode()
+    return f"GET /busy/{work} HTTP/1.1\r\nHost: lab\r\n\r\n".encode()
 
 
 def run(scene: Callable[[Backend], Awaitable[None]]) -> None:
@@ -144,7 +144,7 @@ def test_no_amount_of_work_is_answered_with_400(work: str) -> None:
     run(scene)
 
 
-@pytest.mark.parametrize("head", [b"POST /work/1 HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"x" * 9000])
+@pytest.mark.parametrize("head", [b"POST /busy/1 HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"x" * 9000])
 def test_what_is_no_request_is_answered_with_400(head: bytes) -> None:
     async def scene(backend: Backend) -> None:
         _, wire = connect(backend, head)
