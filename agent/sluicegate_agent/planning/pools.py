@@ -11,19 +11,15 @@ from sluicegate_agent.planning.services import Service
 from sluicegate_agent.planning.steer import Steer, slow_start_of
 from sluicegate_agent.signals.passive import Sight
 from sluicegate_agent.wallclock import utc_text
-from sluicegate_agent.weights.model import Decision, Member, Override, Pool, Source
+from sluicegate_agent.weights.model import Decision, Member, Override, Pool
+from sluicegate_api.checks import WeightSource
 
-ASKED: Final = frozenset({Source.AGENT_CHECK, Source.HTTP, Source.PROMETHEUS})
+ASKED: Final = frozenset({WeightSource.AGENT_CHECK, WeightSource.HTTP, WeightSource.PROMETHEUS})
 """Sources that somebody has to be asked for."""
 
 
 STEP_SECONDS: Final = 1.0
 """Between two steps of the weight controller, whose constants are made for it; signals have intervals of their own."""
-
-
-def source_of(service: Service) -> Source:
-    """Where the weights of a service come from."""
-    return Source(service.weights.type.value)
 
 
 def sight_of(service: Service) -> Sight:
@@ -37,7 +33,7 @@ def sight_of(service: Service) -> Sight:
 def pool_of(service: Service, members: Mapping[BackendKey, Member]) -> Pool:
     """A service as the controller sees it."""
     return Pool(
-        source=source_of(service),
+        source=service.weights.type,
         members=cast("Mapping[Hashable, Member]", members),
         by_load=service.algorithm is Algorithm.LEAST_LOAD,
         replies_seen=sight_of(service).replies,

@@ -10,7 +10,8 @@ from sluicegate_agent.datapath.model import Backend, BackendState
 from sluicegate_agent.planning.ids import BackendKey
 from sluicegate_agent.planning.pools import ASKED
 from sluicegate_agent.weights.bounds import DOWN, UP
-from sluicegate_agent.weights.model import Decision, Member, Source
+from sluicegate_agent.weights.model import Decision, Member
+from sluicegate_api.checks import WeightSource
 
 KEPT: Final = "as it was before the agent started: nobody has said anything yet"
 _MOVING: Final = "on from the weight before the agent started"
@@ -21,7 +22,7 @@ class Moment:
     """One tick of a pool: where its weights come from, whether time passed since the last one, and whether backends
     that said nothing yet may still do so."""
 
-    source: Source
+    source: WeightSource
     whole: bool
     patient: bool
 
@@ -66,7 +67,7 @@ class Glide:
         last = self._last.get(key)
         if last is None:
             return decision
-        states_less = moment.source is Source.AGENT_CHECK and not silent and decision.weight < last
+        states_less = moment.source is WeightSource.AGENT_CHECK and not silent and decision.weight < last
         if not decision.weight or not member.usable or states_less:
             del self._last[key]
             return decision

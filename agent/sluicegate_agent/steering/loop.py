@@ -19,7 +19,7 @@ from sluicegate_agent.kernel.libbpf import KernelError
 from sluicegate_agent.overrides import OverrideStore
 from sluicegate_agent.planning.desired import Desired
 from sluicegate_agent.planning.ids import BackendKey, ServiceKey
-from sluicegate_agent.planning.pools import ASKED, STEP_SECONDS, overridden, pool_of, sight_of, source_of
+from sluicegate_agent.planning.pools import ASKED, STEP_SECONDS, overridden, pool_of, sight_of
 from sluicegate_agent.planning.services import Service
 from sluicegate_agent.planning.steer import AS_CONFIGURED, Steer
 from sluicegate_agent.planning.targets import signal_targets
@@ -30,7 +30,8 @@ from sluicegate_agent.steering.glide import Moment
 from sluicegate_agent.steering.pool import TOGETHER_SECONDS, SteeredPool
 from sluicegate_agent.steering.uptime import Uptime
 from sluicegate_agent.weights.controller import Controller
-from sluicegate_agent.weights.model import Decision, Member, Override, Source
+from sluicegate_agent.weights.model import Decision, Member, Override
+from sluicegate_api.checks import WeightSource
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Steering:
         self._ids = {
             key: outcome.id
             for key, outcome in steered.items()
-            if outcome.id is not None and source_of(self._services[key.service]) is not Source.NONE
+            if outcome.id is not None and self._services[key.service].weights.type is not WeightSource.NONE
         }
         self._follow_ids()
         for key in {backend.service for backend in moved} & self._pools.keys():
@@ -205,7 +206,7 @@ class Steering:
             await asyncio.sleep(HASTE_SECONDS)
             now = asyncio.get_running_loop().time()
             for key, pool in self._pools.items():
-                if source_of(self._services[key]) in ASKED:
+                if self._services[key].weights.type in ASKED:
                     pool.due = min(pool.due, now)
             self._wake.set()
 
@@ -250,7 +251,7 @@ class Steering:
             # A defect must not end all the rest; the weights stay as they are.
             log.exception("deciding on the weights of %s broke", key)
             return
-        pool.take(service, members, decided, Moment(source_of(service), whole, pool.patient(service, now)))
+        pool.take(service, members, decided, Moment(service.weights.type, whole, pool.patient(service, now)))
 
     def _member(self, key: BackendKey, weight: int, pool: SteeredPool) -> Member:
         found = self._uptime.found(key)

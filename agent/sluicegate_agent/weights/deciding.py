@@ -14,9 +14,10 @@ from typing import Final
 
 from sluicegate_agent.weights import bounds, guard, prior, reasons, slow_start
 from sluicegate_agent.weights.memory import Remembered, learns
-from sluicegate_agent.weights.model import Decision, Member, Pool, Source
+from sluicegate_agent.weights.model import Decision, Member, Pool
 from sluicegate_agent.weights.standing import EJECTED, PROBATION, WITHDRAWN
 from sluicegate_agent.weights.survey import Survey
+from sluicegate_api.checks import WeightSource
 
 FROM_NOTHING: Final = 0.1
 """Where a backend begins that stated a share of 0 and now states more: step limits cannot multiply 0."""
@@ -46,7 +47,7 @@ class Decider:
     @classmethod
     def of(cls, pool: Pool, found: Survey, *, moves: bool, small: bool) -> Decider:
         """For one step of a pool."""
-        states = pool.source is Source.AGENT_CHECK
+        states = pool.source is WeightSource.AGENT_CHECK
         return cls(
             pool,
             found,
@@ -55,7 +56,7 @@ class Decider:
             states=states,
             measures=pool.source in prior.MEASURED,
             guards=not learns(pool) and not found.overload,
-            rounded=not (pool.by_load or states or pool.source is Source.NONE),
+            rounded=not (pool.by_load or states or pool.source is WeightSource.NONE),
         )
 
     def decide(self, name: Hashable, member: Member, known: Remembered) -> tuple[Remembered, Decision]:
@@ -114,7 +115,7 @@ class Decider:
                 return min(target, FROM_NOTHING)
             if worth < known.stated:
                 previous = min(previous, max(previous * worth / known.stated, target))
-        elif self.pool.source is Source.NONE:
+        elif self.pool.source is WeightSource.NONE:
             return 1.0
         if not self.moves:
             return previous
@@ -153,7 +154,7 @@ class Decider:
 
     def _absent(self, member: Member, known: Remembered) -> tuple[str, ...]:
         """Signals that are missing."""
-        if self.pool.source is Source.NONE:
+        if self.pool.source is WeightSource.NONE:
             return ()
         asked = self.states or self.measures
         report = asked and (known.known.at is None or known.known.quiet > self.pool.stale_after)

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from sluicegate_agent.signals.model import Passive
 from sluicegate_agent.weights import bounds, errors, guard, learner, prior
-from sluicegate_agent.weights.model import Member, Pool, Source
+from sluicegate_agent.weights.model import Member, Pool
 from sluicegate_agent.weights.ticks import Tick
+from sluicegate_api.checks import WeightSource
 
 
 class Remembered(NamedTuple):
@@ -65,7 +66,7 @@ def learns(pool: Pool) -> bool:
     them: it gives back at once what a recovered backend can take, where the learner needs ten seconds and more.
     """
     given = {member.weight for member in pool.members.values() if member.weight > 0}
-    return pool.source is Source.PASSIVE and pool.by_load and len(given) <= 1
+    return pool.source is WeightSource.PASSIVE and pool.by_load and len(given) <= 1
 
 
 def observed(old: Remembered, member: Member, pool: Pool, time: Tick, before: PoolState) -> Remembered:
@@ -82,7 +83,7 @@ def observed(old: Remembered, member: Member, pool: Pool, time: Tick, before: Po
     else:
         age = inf if member.usable_since is None else max(0.0, time.now - member.usable_since)
     latency, failed, learned, reference = old.latency, old.errors, old.learned, before.reference
-    if time.counts and pool.source is not Source.NONE:
+    if time.counts and pool.source is not WeightSource.NONE:
         passive = member.passive if pool.replies_seen else None
         sample, believed = guard.sampled(passive, latency)
         latency = guard.followed(latency, sample, believed, reference, by_load=pool.by_load)

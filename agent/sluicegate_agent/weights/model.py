@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from sluicegate_agent.signals.model import Passive, Reading
-
-
-class Source(StrEnum):
-    """Where the prior comes from; NONE: the configured weights hold and only slow start moves them."""
-
-    NONE = "None"
-    AGENT_CHECK = "AgentCheck"
-    HTTP = "HTTP"
-    PROMETHEUS = "Prometheus"
-    POD_METRICS = "PodMetrics"
-    PASSIVE = "Passive"
+from sluicegate_api.checks import WeightSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +32,12 @@ class Member:
 class Pool:
     """One service at one tick: one port of one family. ``by_load``: new flows are placed by LeastLoad.
 
+    ``source`` is where the prior comes from; with NONE the configured weights hold and only slow start moves them.
     ``interval`` is the time between two steps of the controller, which need not be that between two questions to the
     backends. ``replies_seen``: packets of the backends pass through this node. All times are seconds.
     """
 
-    source: Source
+    source: WeightSource
     members: Mapping[Hashable, Member]
     by_load: bool = True
     replies_seen: bool = True

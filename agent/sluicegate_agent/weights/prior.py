@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from sluicegate_agent.signals.model import Passive, Reading, Report
 from sluicegate_agent.weights.guard import median
-from sluicegate_agent.weights.model import Source
 from sluicegate_agent.weights.ticks import Tick
+from sluicegate_api.checks import WeightSource
 
 ALPHA: Final = 0.3
 """Weight of a new report."""
@@ -40,8 +40,8 @@ MOST_RATE: Final = 1e12
 MOST_UTILIZATION: Final = 1e3
 """What a report may say; above, it is taken for these."""
 
-MEASURED: Final = frozenset({Source.HTTP, Source.PROMETHEUS, Source.POD_METRICS})
-ASKED: Final = MEASURED | {Source.AGENT_CHECK}
+MEASURED: Final = frozenset({WeightSource.HTTP, WeightSource.PROMETHEUS, WeightSource.POD_METRICS})
+ASKED: Final = MEASURED | {WeightSource.AGENT_CHECK}
 
 
 class Known(NamedTuple):

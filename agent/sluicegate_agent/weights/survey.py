@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from sluicegate_agent.weights import guard, learner, prior, reasons
 from sluicegate_agent.weights.memory import PoolState, Remembered, learns
-from sluicegate_agent.weights.model import Pool, Source
+from sluicegate_agent.weights.model import Pool
 from sluicegate_agent.weights.standing import EJECTED, WITHDRAWN, health, stated
+from sluicegate_api.checks import WeightSource
 
 
 class Survey(NamedTuple):
@@ -46,7 +47,7 @@ def survey(pool: Pool, members: Mapping[Hashable, Remembered], before: PoolState
     if pool.source in prior.MEASURED:
         scale = prior.scale((known.known.capacity, weight) for _, weight, known in taking)
     worth = _worth(pool, members, taking, scale)
-    asks = pool.source is Source.AGENT_CHECK
+    asks = pool.source is WeightSource.AGENT_CHECK
     well = health(
         (member.weight, member.usable and not states[name], asks and worth[name] <= 0.0)
         for name, member in pool.members.items()
@@ -81,7 +82,7 @@ def _worth(
     """The priors of all members with a weight, as factors of it; their scale is made by those that take part."""
     weights = {name: member.weight for name, member in pool.members.items() if member.weight > 0}
     stale = pool.stale_after
-    if pool.source is Source.AGENT_CHECK:
+    if pool.source is WeightSource.AGENT_CHECK:
         return {
             name: prior.faded(members[name].known.stated(weight), members[name].known.quiet, stale)
             for name, weight in weights.items()
@@ -105,6 +106,6 @@ def note(pool: Pool, found: Survey, members: Mapping[Hashable, Remembered]) -> s
         heard = [each for each in members.values() if each.known.at is not None]
         if not any(each.known.quiet <= pool.stale_after for each in heard):
             parts.append(_LOST)
-    if pool.source is not Source.NONE and not pool.replies_seen:
+    if pool.source is not WeightSource.NONE and not pool.replies_seen:
         parts.append(NOTHING_SEEN)
     return "; ".join(part for part in parts if part)

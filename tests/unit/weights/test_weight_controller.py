@@ -9,18 +9,21 @@ import pytest
 from weight_pools import Driver, equal, heard, seen
 
 from sluicegate_agent.signals.model import Passive, Stated
-from sluicegate_agent.weights.model import Member, Source
+from sluicegate_agent.weights.model import Member
+from sluicegate_api.checks import WeightSource
 
 
 def test_configured_weights_hold_without_a_source() -> None:
-    decisions = Driver(Source.NONE).tick({"a": Member(3, True), "b": Member(0, True), "c": Member(5, True, 1000.0)})
+    decisions = Driver(WeightSource.NONE).tick(
+        {"a": Member(3, True), "b": Member(0, True), "c": Member(5, True, 1000.0)}
+    )
     assert {name: each.weight for name, each in decisions.items()} == {"a": 3000, "b": 0, "c": 5000}
     assert decisions["a"].reason == "its configured weight"
 
 
 @pytest.mark.parametrize("by_load", [False, True])
 def test_slow_backend_gets_less_and_the_others_keep_theirs(by_load: bool) -> None:
-    driver = Driver(Source.AGENT_CHECK, by_load=by_load)
+    driver = Driver(WeightSource.AGENT_CHECK, by_load=by_load)
     driver.tick(equal(6), ticks=10)
     decisions = driver.tick(equal(6, c=0.1), ticks=12)
     assert decisions["c"].weight < 36_000
@@ -124,7 +127,7 @@ def test_when_all_fail_none_is_ejected_for_good() -> None:
 
 
 def test_stated_share_counts_at_once_when_lower_and_by_steps_when_higher() -> None:
-    driver = Driver(Source.AGENT_CHECK)
+    driver = Driver(WeightSource.AGENT_CHECK)
     driver.report({"a": {"share": 1.0}, "b": {"share": 1.0}}, ticks=3)
     lower = driver.report({"a": {"share": 0.4}, "b": {"share": 1.0}})["a"]
     assert (lower.weight, lower.reason) == (40_000, "says 40 %")
@@ -135,14 +138,14 @@ def test_stated_share_counts_at_once_when_lower_and_by_steps_when_higher() -> No
 
 
 def test_stated_weight_is_the_weight_itself() -> None:
-    decisions = Driver(Source.AGENT_CHECK).report({"a": {"weight": 30}, "b": {"weight": 7}})
+    decisions = Driver(WeightSource.AGENT_CHECK).report({"a": {"weight": 30}, "b": {"weight": 7}})
     assert decisions["a"].weight == 30_000
     assert decisions["b"].weight == 7_000
     assert decisions["a"].reason == "says weight 30"
 
 
 def test_share_of_nothing_takes_no_flows_and_comes_back() -> None:
-    driver = Driver(Source.AGENT_CHECK)
+    driver = Driver(WeightSource.AGENT_CHECK)
     assert driver.report({"a": {"share": 0.0}, "b": {"share": 1.0}}, ticks=2)["a"].weight == 0
     assert driver.report({"a": {"share": 1.0}, "b": {"share": 1.0}})["a"].weight == 10_000
     assert driver.report({"a": {"share": 0.0}, "b": {"share": 0.0}}, ticks=2)["a"].weight == 100_000
@@ -159,7 +162,7 @@ def test_share_of_nothing_takes_no_flows_and_comes_back() -> None:
     ],
 )
 def test_stated_states(stated: dict[str, Stated], state: str) -> None:
-    driver = Driver(Source.AGENT_CHECK, slow_start=10.0)
+    driver = Driver(WeightSource.AGENT_CHECK, slow_start=10.0)
     decision = driver.report({"a": stated, "b": {}, "c": {}}, ticks=3)["a"]
     assert (decision.state, decision.weight) == (state, 0 if state else 100_000)
     if state:
@@ -167,7 +170,7 @@ def test_stated_states(stated: dict[str, Stated], state: str) -> None:
 
 
 def test_capacity_becomes_weight_with_the_configured_mean() -> None:
-    driver = Driver(Source.HTTP)
+    driver = Driver(WeightSource.HTTP)
     loads = {name: {"rps": 60.0 * size, "utilization": 0.6} for name, size in zip("abcd", (1, 1, 2, 4), strict=True)}
     decisions = driver.report(loads, ticks=20)
     assert [each.weight for each in decisions.values()] == pytest.approx([50_000, 50_000, 100_000, 200_000], rel=0.06)
@@ -175,7 +178,7 @@ def test_capacity_becomes_weight_with_the_configured_mean() -> None:
 
 
 def test_backend_that_fails_fast_does_not_seem_to_have_capacity() -> None:
-    driver = Driver(Source.HTTP)
+    driver = Driver(WeightSource.HTTP)
     busy = {name: {"rps": 60.0, "utilization": 0.6} for name in "abc"}
     driver.report(busy, ticks=10, passive=seen(flows=60))
     at = driver.now + 0.9
@@ -189,7 +192,7 @@ def test_backend_that_fails_fast_does_not_seem_to_have_capacity() -> None:
 
 
 def test_lost_reports_lead_back_to_the_configured_weight() -> None:
-    driver = Driver(Source.HTTP)
+    driver = Driver(WeightSource.HTTP)
     loads = {"a": {"rps": 60.0, "utilization": 0.9}, "b": {"rps": 60.0, "utilization": 0.3}}
     driver.report(loads, ticks=20)
     kept = {name: Member(100, True, reading=heard(driver.now, **load)) for name, load in loads.items()}
@@ -204,14 +207,14 @@ def test_lost_reports_lead_back_to_the_configured_weight() -> None:
 
 
 def test_backend_that_gets_too_little_to_show_itself_is_given_the_benefit_of_the_doubt() -> None:
-    driver = Driver(Source.HTTP)
+    driver = Driver(WeightSource.HTTP)
     busy = {name: {"rps": 60.0, "utilization": 0.6} for name in "abc"}
     assert driver.report(busy | {"d": {"rps": 6.0, "utilization": 0.6}}, ticks=20)["d"].weight < 15_000
     assert driver.report(busy | {"d": {"rps": 0.5, "utilization": 0.005}}, ticks=20)["d"].weight > 70_000
 
 
 def test_idle_pool_keeps_what_it_knows() -> None:
-    driver = Driver(Source.HTTP)
+    driver = Driver(WeightSource.HTTP)
     driver.report({"a": {"rps": 60.0, "utilization": 0.3}, "b": {"rps": 60.0, "utilization": 0.9}}, ticks=20)
     before = driver.last.members["b"].weight
     idle = {"rps": 0.1, "utilization": 0.01}
@@ -245,7 +248,7 @@ def test_replies_that_are_not_seen_are_said_to_be_absent() -> None:
 
 
 def test_step_between_two_ticks_applies_facts_only() -> None:
-    driver = Driver(Source.AGENT_CHECK, by_load=False)
+    driver = Driver(WeightSource.AGENT_CHECK, by_load=False)
     driver.tick(equal(4), ticks=5)
     slow = equal(4, c=0.5)
     assert driver.tick(slow, jump=0.1)["c"].weight == 100_000
@@ -276,7 +279,7 @@ def test_first_step_moves_on_from_the_weight_that_an_agent_before_left() -> None
 
 
 def test_stated_share_that_an_agent_before_applied_is_not_applied_twice() -> None:
-    driver = Driver(Source.AGENT_CHECK)
+    driver = Driver(WeightSource.AGENT_CHECK)
     says = {"a": Member(100, True, published=40_000), "b": Member(100, True)}
     assert driver.tick(says)["a"].weight == 52_000
     assert driver.report({"a": {"share": 0.4}, "b": {"share": 1.0}})["a"].weight == 40_000
@@ -291,8 +294,8 @@ def test_pools_that_are_gone_are_forgotten() -> None:
     assert driver.tick(equal(4))["c"].weight == 100_000
 
 
-@pytest.mark.parametrize("source", list(Source))
-def test_pools_of_none_and_one(source: Source) -> None:
+@pytest.mark.parametrize("source", list(WeightSource))
+def test_pools_of_none_and_one(source: WeightSource) -> None:
     driver = Driver(source)
     assert driver.tick({}) == {}
     assert not driver.last.note

@@ -12,7 +12,8 @@ from weight_pools import seen
 
 from sluicegate_agent.signals.model import Passive, Reading, Report, Stated
 from sluicegate_agent.weights.controller import Controller
-from sluicegate_agent.weights.model import Member, Pool, PoolDecision, Source
+from sluicegate_agent.weights.model import Member, Pool, PoolDecision
+from sluicegate_api.checks import WeightSource
 
 NAMES = "abcdefgh"
 ABSURD = st.one_of(st.floats(0, 2), st.floats(0, 1e308), st.sampled_from([0.0, 5e-324, 1e-9, 1.0, 1e308]))
@@ -51,7 +52,7 @@ members = st.builds(
 )
 pools = st.builds(
     Pool,
-    source=st.sampled_from(Source),
+    source=st.sampled_from(WeightSource),
     members=st.dictionaries(st.sampled_from(NAMES), members, max_size=8),
     by_load=st.booleans(),
     replies_seen=st.booleans(),
@@ -80,7 +81,7 @@ def test_bounds_hold_for_any_input_and_any_clock(steps: list[tuple[Pool, float]]
             assert 0.1 <= found.slow_start <= 1
             assert isfinite(found.prior)
             assert found.reason
-            if pool.source is Source.NONE and pool.slow_start == 0 and not found.state:
+            if pool.source is WeightSource.NONE and pool.slow_start == 0 and not found.state:
                 assert found.weight == 1000 * member.weight
 
 
@@ -94,36 +95,36 @@ def test_equal_inputs_give_equal_outputs_in_any_order_of_members(steps: list[tup
 
 latencies = st.lists(st.none() | st.floats(0.001, 2.0), min_size=5, max_size=5)
 histories = st.lists(latencies, min_size=2, max_size=12)
-modes = st.tuples(st.sampled_from([Source.PASSIVE, Source.HTTP, Source.AGENT_CHECK]), st.booleans())
+modes = st.tuples(st.sampled_from([WeightSource.PASSIVE, WeightSource.HTTP, WeightSource.AGENT_CHECK]), st.booleans())
 
-LEARNING = (Source.PASSIVE, True)
+LEARNING = (WeightSource.PASSIVE, True)
 """The one mode that is an integrator: what it gives depends on the order of what it saw."""
 
 
 def measured(
-    mode: tuple[Source, bool], tick: int, latencies: list[float | None], *, rates: bool = True, failures: int = 0
+    mode: tuple[WeightSource, bool], tick: int, latencies: list[float | None], *, rates: bool = True, failures: int = 0
 ) -> Pool:
     """A pool of five with these latencies in a second; with ``rates`` they report different capacities."""
     source, by_load = mode
     found: dict[str, Member] = {}
     for index, latency in enumerate(latencies):
-        report = Report(utilization=0.5, rps=50.0 + 10 * index * rates) if source is Source.HTTP else None
+        report = Report(utilization=0.5, rps=50.0 + 10 * index * rates) if source is WeightSource.HTTP else None
         reading = Reading(report, float(tick), "", tick) if report else None
         passive = seen(latency, flows=100 * bool(latency), failures=failures, active=4.0 * bool(latency))
         found[NAMES[index]] = Member(100, True, passive=passive, reading=reading)
     return Pool(source, found, by_load=by_load)
 
 
-def lag(mode: tuple[Source, bool]) -> float:
+def lag(mode: tuple[WeightSource, bool]) -> float:
     """How far a published weight may be from the one that the controller has in mind: it waits, or is rounded."""
     source, by_load = mode
-    return 1.16 if by_load or source is Source.AGENT_CHECK else 1.26 * 2 ** (1 / 8)
+    return 1.16 if by_load or source is WeightSource.AGENT_CHECK else 1.26 * 2 ** (1 / 8)
 
 
 @given(modes, histories)
 @settings(max_examples=60, deadline=None)
 def test_measured_weights_move_by_limited_steps_and_not_below_the_floor(
-    mode: tuple[Source, bool], history: list[list[float | None]]
+    mode: tuple[WeightSource, bool], history: list[list[float | None]]
 ) -> None:
     decisions = run([(measured(mode, tick, each), tick) for tick, each in enumerate(history)])
     least = (0.5 if mode[1] else 0.25) / lag(mode)
@@ -135,7 +136,9 @@ def test_measured_weights_move_by_limited_steps_and_not_below_the_floor(
 
 @given(modes, histories, st.floats(1.0, 20.0))
 @settings(max_examples=60, deadline=None)
-def test_slower_never_gets_more(mode: tuple[Source, bool], history: list[list[float | None]], times: float) -> None:
+def test_slower_never_gets_more(
+    mode: tuple[WeightSource, bool], history: list[list[float | None]], times: float
+) -> None:
     """Of two backends that report the same, the one that is always slower gets no more, whatever the others do."""
     assume(mode != LEARNING)
     twins = [[each[0], each[0] and each[0] * times, *each[2:]] for each in history]
@@ -155,7 +158,7 @@ def test_learner_gives_the_slower_of_two_no_more_while_both_are_steady(constant:
 @given(modes, latencies, histories)
 @settings(max_examples=30, deadline=None)
 def test_constant_signals_come_to_rest(
-    mode: tuple[Source, bool], constant: list[float | None], history: list[list[float | None]]
+    mode: tuple[WeightSource, bool], constant: list[float | None], history: list[list[float | None]]
 ) -> None:
     all_of_it = [*history, *[constant] * 120]
     decisions = run([(measured(mode, tick, each), tick) for tick, each in enumerate(all_of_it)])
@@ -168,7 +171,7 @@ def test_constant_signals_come_to_rest(
 @given(modes, histories, st.sampled_from([1.0, -5e5, 3600.0]))
 @settings(max_examples=40, deadline=None)
 def test_without_signals_everything_goes_back_to_the_configured_weight(
-    mode: tuple[Source, bool], history: list[list[float | None]], jump: float
+    mode: tuple[WeightSource, bool], history: list[list[float | None]], jump: float
 ) -> None:
     steps = [(measured(mode, tick, each), float(tick)) for tick, each in enumerate(history)]
     silent = Pool(mode[0], {name: Member(100, True) for name in NAMES[:5]}, by_load=mode[1])
@@ -181,7 +184,7 @@ def test_without_signals_everything_goes_back_to_the_configured_weight(
 @settings(max_examples=40, deadline=None)
 def test_failures_that_flap_never_empty_a_pool(history: list[list[float | None]]) -> None:
     steps = [
-        (measured((Source.PASSIVE, False), tick, each, failures=100 * (tick % 3 > 0)), float(tick))
+        (measured((WeightSource.PASSIVE, False), tick, each, failures=100 * (tick % 3 > 0)), float(tick))
         for tick, each in enumerate(history * 4)
     ]
     for decision in run(steps):

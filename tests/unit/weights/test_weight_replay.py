@@ -12,13 +12,13 @@ from math import inf
 import pytest
 from weight_simulator import BAD, UNEVEN, Run, Scenario, simulate
 
-from sluicegate_agent.weights.model import Source
+from sluicegate_api.checks import WeightSource
 
-PRIOR_BY_LOAD = {"by_load": True, "source": Source.AGENT_CHECK}
+PRIOR_BY_LOAD = {"by_load": True, "source": WeightSource.AGENT_CHECK}
 """Right configured weights and the guard; the agents have nothing to say."""
-REPORTS_BY_LOAD = {"by_load": True, "source": Source.HTTP, "right": False}
-LEARNER = {"by_load": True, "source": Source.PASSIVE, "right": False}
-GUARD_BY_HASH = {"by_load": False, "source": Source.PASSIVE}
+REPORTS_BY_LOAD = {"by_load": True, "source": WeightSource.HTTP, "right": False}
+LEARNER = {"by_load": True, "source": WeightSource.PASSIVE, "right": False}
+GUARD_BY_HASH = {"by_load": False, "source": WeightSource.PASSIVE}
 MODES = pytest.mark.parametrize(
     "mode",
     [PRIOR_BY_LOAD, REPORTS_BY_LOAD, LEARNER, GUARD_BY_HASH],
@@ -46,7 +46,7 @@ def test_steady_pool_rests(mode: dict[str, object], seed: int) -> None:
     steady = run(mode, seed, fault="slow")
     # The goal is 1.5 times a static random choice in the middle; one run of seven windows spreads around it.
     assert steady.wobble(5, 12) <= 2.2
-    static = run({**mode, "source": Source.NONE, "right": True}, seed, fault="slow")
+    static = run({**mode, "source": WeightSource.NONE, "right": True}, seed, fault="slow")
     assert steady.p99(5, 12) <= 1.5 * static.p99(5, 12)
 
 
@@ -64,7 +64,7 @@ def test_backend_that_slows_down_is_spared_and_comes_back(mode: dict[str, object
     assert found.converged() <= (0.5 if mode["by_load"] else 2.0)
     # The goals are 5 s and 20 s; a window of three seconds and a tick of one are part of what is measured.
     assert found.recovered() <= (inf if mode is LEARNER else 9.0)
-    static = run({**mode, "source": Source.NONE, "right": True}, seed, fault=fault)
+    static = run({**mode, "source": WeightSource.NONE, "right": True}, seed, fault=fault)
     if mode["by_load"]:
         assert found.p99(12, 24) <= 1.15 * static.p99(12, 24)
     else:
@@ -93,7 +93,9 @@ def test_black_hole_swallows_little(mode: dict[str, object], seed: int) -> None:
 
 
 def test_black_hole_without_the_controller_swallows_much() -> None:
-    static = run({"by_load": True, "source": Source.NONE}, 1, fault="hole", utilization=0.7, end=37.0, length=40.0)
+    static = run(
+        {"by_load": True, "source": WeightSource.NONE}, 1, fault="hole", utilization=0.7, end=37.0, length=40.0
+    )
     assert static.share(12, 17) > 0.12
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from sluicegate_agent.signals.model import Passive, Reading, Report
 from sluicegate_agent.weights.controller import Controller
-from sluicegate_agent.weights.model import Decision, Member, Pool, PoolDecision, Source
+from sluicegate_agent.weights.model import Decision, Member, Pool, PoolDecision
+from sluicegate_api.checks import WeightSource
 
 
 def seen(latency: float | None = 0.020, *, flows: int = 100, failures: int = 0, active: float = 4.0) -> Passive:
@@ -23,7 +24,7 @@ def heard(at: float, count: int = 10, **report: Any) -> Reading:
 class Driver:
     """Steps one pool once a second."""
 
-    def __init__(self, source: Source = Source.PASSIVE, **pool: Any) -> None:
+    def __init__(self, source: WeightSource = WeightSource.PASSIVE, **pool: Any) -> None:
         self.source, self.pool = source, pool
         self.controller = Controller()
         self.now = 1000.0

@@ -18,7 +18,8 @@ import numpy as np
 from sluicegate_agent.signals.model import Load, Reading, Report
 from sluicegate_agent.signals.passive import PassiveMeter
 from sluicegate_agent.weights.controller import Controller
-from sluicegate_agent.weights.model import Member, Pool, PoolDecision, Source
+from sluicegate_agent.weights.model import Member, Pool, PoolDecision
+from sluicegate_api.checks import WeightSource
 
 MEAN, SIGMA = 0.020, 1.0
 READ = 0.1
@@ -99,7 +100,7 @@ class Scenario:
     leaves at ``end``. ``right``: the configured weights are the cores, else all are equal."""
 
     by_load: bool
-    source: Source
+    source: WeightSource
     seed: int = 1
     cores: tuple[int, ...] = UNEVEN
     utilization: float = 0.8
