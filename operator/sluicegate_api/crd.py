@@ -37,16 +37,12 @@ def custom_resource_definitions() -> tuple[Schema, ...]:
         _definition(
             kind="LoadBalancer",
             short_names=["lb", "sglb"],
-            columns=[
+            columns=_columns(
                 _column("VIP", "string", ".spec.addresses"),
                 _column("Ports", "string", ".status.summary.ports"),
                 _column("Backends", "string", ".status.summary.backends"),
-                _column("Nodes", "string", ".status.summary.nodes"),
-                _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
-                _column("Age", "date", ".metadata.creationTimestamp"),
-                _column("Algo", "string", ".spec.algorithm", wide=True),
-                _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
-            ],
+                wide=_column("Algo", "string", ".spec.algorithm", wide=True),
+            ),
             description=LoadBalancer.__doc__ or "",
             spec=structural_schema(LoadBalancerSpec),
             status=structural_schema(LoadBalancerStatus),
@@ -54,15 +50,11 @@ def custom_resource_definitions() -> tuple[Schema, ...]:
         _definition(
             kind="DpiSniffer",
             short_names=["dpi", "sgdpi"],
-            columns=[
+            columns=_columns(
                 _column("Attach", "string", ".status.summary.attach"),
                 _column("Rules", "string", ".status.summary.rules"),
-                _column("Nodes", "string", ".status.summary.nodes"),
-                _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
-                _column("Age", "date", ".metadata.creationTimestamp"),
-                _column("Depth", "string", ".spec.classify.depth", wide=True),
-                _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
-            ],
+                wide=_column("Depth", "string", ".spec.classify.depth", wide=True),
+            ),
             description=DpiSniffer.__doc__ or "",
             spec=structural_schema(DpiSnifferSpec),
             status=structural_schema(DpiSnifferStatus),
@@ -126,6 +118,18 @@ def _object(value: JsonValue) -> Schema:
 def _column(name: str, kind: str, path: str, *, wide: bool = False) -> Schema:
     column: Schema = {"name": name, "type": kind, "jsonPath": path}
     return {**column, "priority": 1} if wide else column
+
+
+def _columns(*own: Schema, wide: Schema) -> list[JsonValue]:
+    """What kubectl get shows of a kind: columns of its own around those that every kind has."""
+    return [
+        *own,
+        _column("Nodes", "string", ".status.summary.nodes"),
+        _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+        _column("Age", "date", ".metadata.creationTimestamp"),
+        wide,
+        _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
+    ]
 
 
 def _definition(
