@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Generic, TypedDict, TypeVar
 
@@ -27,6 +27,16 @@ class _Counts(_Part):
     new_flows: int
     active_flows: int
 
+    @property
+    def place(self) -> Place:
+        """Where the packets are counted."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes it the same in two answers."""
+        return str(self.load_balancer), str(self.place)
+
 
 class BackendCounts(_Counts):
     """A backend of a port; ``first_response`` are the buckets of a histogram."""
@@ -41,9 +51,9 @@ class BackendCounts(_Counts):
     first_response: list[int]
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """What makes it the same backend in two answers."""
-        return str(self.load_balancer), str(self.backend)
+    def place(self) -> Place:
+        """Its address and port."""
+        return self.backend
 
 
 class VipCounts(_Counts):
@@ -54,9 +64,9 @@ class VipCounts(_Counts):
     dropped: int
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """What makes it the same VIP in two answers."""
-        return str(self.load_balancer), str(self.vip)
+    def place(self) -> Place:
+        """Its address and port."""
+        return self.vip
 
 
 class _Empty(_Part):
@@ -150,15 +160,13 @@ VIP_SORTS = {
 def backend_view(before: TopAnswer, after: TopAnswer, sort: str) -> View[BackendRow]:
     """Backends between two answers. A backend that is new, or whose counters began anew, counts from nothing."""
     seconds = _seconds(before, after)
-    earlier = {each.identity: each for each in before.backends}
     rows = []
-    for now in after.backends:
-        old = _comparable(earlier.get(now.identity), now)
+    for old, now in _pairs(before.backends, after.backends):
         times = since(Histogram(tuple(old.first_response)), Histogram(tuple(now.first_response))) if old else None
         times = times or Histogram(tuple(now.first_response))
         rows.append(
             BackendRow(
-                **_common(old, now, seconds, str(now.backend)),
+                **_common(old, now, seconds),
                 weight=now.weight,
                 effective_weight=now.effective_weight,
                 in_flight=now.in_flight,
@@ -175,13 +183,11 @@ def backend_view(before: TopAnswer, after: TopAnswer, sort: str) -> View[Backend
 def vip_view(before: TopAnswer, after: TopAnswer, sort: str) -> View[VipRow]:
     """VIPs between two answers."""
     seconds = _seconds(before, after)
-    earlier = {each.identity: each for each in before.vips}
     rows = []
-    for now in after.vips:
-        old = _comparable(earlier.get(now.identity), now)
+    for old, now in _pairs(before.vips, after.vips):
         rows.append(
             VipRow(
-                **_common(old, now, seconds, str(now.vip)),
+                **_common(old, now, seconds),
                 protocol=now.protocol,
                 dropped_per_second=_rate(old.dropped if old else 0, now.dropped, seconds),
             )
@@ -208,6 +214,13 @@ def view_document(view: View[BackendRow] | View[VipRow]) -> dict[str, object]:
 C = TypeVar("C", BackendCounts, VipCounts)
 
 
+def _pairs(before: Iterable[C], after: Iterable[C]) -> Iterator[tuple[C | None, C]]:
+    """All of the later answer, each with its counts in the earlier one."""
+    earlier = {each.identity: each for each in before}
+    for now in after:
+        yield _comparable(earlier.get(now.identity), now), now
+
+
 def _comparable(old: C | None, now: C) -> C | None:
     """The earlier counts, unless any of them is larger: then they are of something else that had this name."""
     if old is None:
@@ -232,11 +245,11 @@ class _Common(TypedDict):
     reason: str
 
 
-def _common(old: _Counts | None, now: _Counts, seconds: float, name: str) -> _Common:
+def _common(old: _Counts | None, now: _Counts, seconds: float) -> _Common:
     return {
         "load_balancer": f"{now.load_balancer.namespace}/{now.load_balancer.name}",
         "port": now.load_balancer.port,
-        "name": name,
+        "name": str(now.place),
         "state": now.state,
         "new_flows_per_second": _rate(old.new_flows if old else 0, now.new_flows, seconds),
         "active_flows": now.active_flows,
