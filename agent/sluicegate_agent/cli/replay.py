@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluicegate_agent.cli.output import ExitCode, fail
+from sluicegate_agent.cli.sniffers import chosen_sniffers, names_of
 
 if TYPE_CHECKING:
     from sluicegate_agent.dpi.events.outputs import Output
@@ -82,24 +83,9 @@ def _chosen_sniffer(files: list[str] | None, name: str | None) -> LoadedSniffer 
         if name is not None:
             fail("--sniffer needs files to choose from", "name them with -f", code=ExitCode.USAGE)
         return None
-    from sluicegate_agent.cli.validate import problems_of, read_files  # noqa: PLC0415
-    from sluicegate_api.validation import validate_documents  # noqa: PLC0415
-
-    found = read_files(files)
-    result = validate_documents(list(found.texts.items()))
-    problems = problems_of(found, result)
-    if problems:
-        for problem in problems:
-            typer.echo(str(problem), err=True)
-        fail("the configuration has errors", "correct them; sluicegate validate lists them all", code=ExitCode.USAGE)
-    wanted = [each for each in result.sniffers if name in {None, str(each.object.key), each.object.key.name}]
-    names = ", ".join(str(each.object.key) for each in result.sniffers)
-    if not result.sniffers:
-        fail("the files hold no DpiSniffer", "name a file that does, or leave out -f", code=ExitCode.USAGE)
-    if not wanted:
-        fail(f"there is no DpiSniffer {name}", f"there are {names}", code=ExitCode.USAGE)
+    wanted = chosen_sniffers(files, name, "name a file that does, or leave out -f")
     if len(wanted) > 1:
-        fail("the files hold several sniffers", f"choose one with --sniffer: {names}", code=ExitCode.USAGE)
+        fail("the files hold several sniffers", f"choose one with --sniffer: {names_of(wanted)}", code=ExitCode.USAGE)
     return wanted[0]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sluicegate_agent.cli.output import ExitCode, LinesFormat, fail, print_document, print_rows, table_console
+from sluicegate_agent.cli.sniffers import chosen_sniffers
 
 if TYPE_CHECKING:
     from sluicegate_agent.dpi.rules.load import Outcome, RuleSet
@@ -60,25 +61,11 @@ def rules(
 
 def _load(files: list[str], wanted: str | None) -> dict[str, RuleSet]:
     """The rules of each sniffer by its name; ends the process when there is none or the files have errors."""
-    from sluicegate_agent.cli.validate import problems_of, read_files  # noqa: PLC0415
     from sluicegate_agent.dpi.rules.load import load  # noqa: PLC0415
     from sluicegate_agent.dpi.rules.sources import sources_of  # noqa: PLC0415
     from sluicegate_agent.dpi.rules.vectorscan import NoVectorscanError  # noqa: PLC0415
-    from sluicegate_api.validation import validate_documents  # noqa: PLC0415
 
-    texts = read_files(files)
-    result = validate_documents(list(texts.texts.items()))
-    problems = problems_of(texts, result)
-    if problems:
-        for problem in problems:
-            typer.echo(str(problem), err=True)
-        fail("the configuration has errors", "correct them; sluicegate validate lists them all", code=ExitCode.USAGE)
-    names = ", ".join(str(each.object.key) for each in result.sniffers)
-    chosen = [each for each in result.sniffers if wanted in {None, str(each.object.key), each.object.key.name}]
-    if not result.sniffers:
-        fail("the files hold no DpiSniffer", "name a file that does with -f", code=ExitCode.USAGE)
-    if not chosen:
-        fail(f"there is no DpiSniffer {wanted}", f"there are {names}", code=ExitCode.USAGE)
+    chosen = chosen_sniffers(files, wanted, "name a file that does with -f")
     try:
         return {
             str(each.object.key): load(
