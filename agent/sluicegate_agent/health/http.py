@@ -7,28 +7,27 @@ the other side does.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from sluicegate_agent.asking.connection import Connection
+from sluicegate_agent.asking.http import (
+    BEGINNING,
+    END_OF_HEAD,
+    LONGEST_END,
+    LONGEST_HEAD,
+    STATUS_LINE,
+    SWITCHING_PROTOCOLS,
+)
 from sluicegate_agent.health.connection import CheckFailedError, ask
 from sluicegate_agent.health.model import HttpQuestion, Outcome, Target
 from sluicegate_api.backends import endpoint_text
 
-LONGEST_HEAD: Final = 16_384
-"""Bytes of status line and headers, of interim responses too; servers' own limits are 4 to 16 KiB."""
 _CHUNK: Final = 4096
 _SHOWN: Final = 16
 """Bytes of an answer that is no HTTP, told to the operator."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-_LONGEST_END: Final = 3
-_BEGINNING: Final = b"HTTP/1."
 _TLS_RECORD: Final = (b"\x15\x03", b"\x16\x03")
 """An alert or a handshake: the answer of a TLS server to something else than TLS."""
-_SWITCHING_PROTOCOLS: Final = 101
-"""The one status below 200 that no other follows."""
 
 
 async def check_http(target: Target, question: HttpQuestion) -> Outcome:
@@ -62,16 +61,16 @@ async def _status(connection: Connection, expected: frozenset[int], seconds: flo
     left = LONGEST_HEAD
     searched = 0
     while True:
-        while end := _END_OF_HEAD.search(head, searched):
-            line = _STATUS_LINE.match(head)
+        while end := END_OF_HEAD.search(head, searched):
+            line = STATUS_LINE.match(head)
             if line is None:
                 raise CheckFailedError(_no_http(head))
             status = int(line[1])
-            if status >= 200 or status == _SWITCHING_PROTOCOLS or status in expected:
+            if status >= 200 or status == SWITCHING_PROTOCOLS or status in expected:
                 return status
             del head[: end.end()]
             searched = 0
-        if not head.startswith(_BEGINNING[: len(head)]):
+        if not head.startswith(BEGINNING[: len(head)]):
             raise CheckFailedError(_no_http(head))
         if not left:
             raise CheckFailedError(f"the head of the HTTP response is longer than {LONGEST_HEAD} bytes")
@@ -81,7 +80,7 @@ async def _status(connection: Connection, expected: frozenset[int], seconds: flo
         if not received:
             came = f"after {LONGEST_HEAD - left} bytes, within the head of an HTTP response"
             raise CheckFailedError(f"connection closed {came if left < LONGEST_HEAD else 'without an answer'}")
-        searched = max(len(head) - _LONGEST_END, 0)
+        searched = max(len(head) - LONGEST_END, 0)
         head += received
         left -= len(received)
 

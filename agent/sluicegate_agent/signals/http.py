@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sluicegate_agent.asking.http import (
+    BEGINNING,
+    END_OF_HEAD,
+    LONGEST_END,
+    LONGEST_HEAD,
+    STATUS_LINE,
+    SWITCHING_PROTOCOLS,
+)
 from sluicegate_agent.signals.errors import SignalError, quoted
 
-LONGEST_HEAD: Final = 16_384
-"""Bytes of status line and headers, of interim responses too; servers' own limits are 4 to 16 KiB."""
 CHUNK: Final = 65_536
 """Bytes to ask of a connection at a time."""
 _LONGEST_SIZE_LINE: Final = 256
 """Bytes of a chunk's size and its extensions."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-_LONGEST_END: Final = 3
-_BEGINNING: Final = b"HTTP/1."
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 
@@ -79,23 +81,23 @@ class Response:
 
     def _take_head(self) -> bool:
         """Move the head out of what waits; False while it is not complete. Interim responses are passed over."""
-        while end := _END_OF_HEAD.search(self._waiting, self._searched, self._head_left):
+        while end := END_OF_HEAD.search(self._waiting, self._searched, self._head_left):
             self._searched = 0
             head = bytes(self._waiting[: end.end()])
             del self._waiting[: end.end()]
             self._head_left -= len(head)
-            line = _STATUS_LINE.match(head)
+            line = STATUS_LINE.match(head)
             if line is None:
                 raise SignalError(f"no HTTP: the answer begins with {quoted(head)}")
             status = int(line[1])
-            if status == 101:
+            if status == SWITCHING_PROTOCOLS:
                 raise SignalError("the server switches to another protocol (status 101)")
             if status >= 200:
                 self.status = status
                 self._understand(head[line.end() :])
                 return True
-        self._searched = max(len(self._waiting) - _LONGEST_END, 0)  # a head that drips is not searched from its start
-        if not self._waiting.startswith(_BEGINNING[: len(self._waiting)]):
+        self._searched = max(len(self._waiting) - LONGEST_END, 0)  # a head that drips is not searched from its start
+        if not self._waiting.startswith(BEGINNING[: len(self._waiting)]):
             raise SignalError(f"no HTTP: the answer begins with {quoted(bytes(self._waiting))}")
         if len(self._waiting) >= self._head_left:
             raise SignalError(f"the head of the HTTP response is longer than {LONGEST_HEAD} bytes")

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sluicegate_agent.health.http import LONGEST_HEAD
+from sluicegate_agent.asking.http import LONGEST_HEAD
 from sluicegate_agent.health.model import HttpQuestion, Result, Target
 from sluicegate_agent.health.probe import probe
 from virtual_time import run

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safe_words import check_words
 
+from sluicegate_agent.asking.http import LONGEST_HEAD
 from sluicegate_agent.signals.errors import SignalError
-from sluicegate_agent.signals.http import LONGEST_HEAD, Response
+from sluicegate_agent.signals.http import Response
 
 MOST = 64
 
