@@ -11,6 +11,7 @@ import pytest
 from bench import BACKENDS, CLIENT, OTHER_VIP, SOURCE, Bench, Hook
 from flood import open_flows, open_on_two_cpus
 from frames import reply, request
+from marks import FAMILIES, HOOKS, MODES, PROTOCOLS
 from probes import allow, bucket, drops, edit_frontend, set_bucket
 from services import setup_service
 from sluicegate_agent.datapath.model import Delete, ForwardingMode, Frontend, Protocol, ServiceId, Table
@@ -18,9 +19,6 @@ from sluicegate_agent.kernel.clock import hertz, jiffies
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", ForwardingMode)
 BITS = {4: 32, 6: 128}
 
 
@@ -131,7 +129,7 @@ def test_a_packet_of_no_flow_is_no_question_of_sources(bench: Bench, hook: Hook)
 @HOOKS
 @FAMILIES
 @MODES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_the_first_flow_over_the_rate_is_refused(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, protocol: Protocol
 ) -> None:

@@ -9,8 +9,9 @@ import pytest
 from bench import BACKENDS, CLIENT, Bench, Hook
 from flood import open_flows
 from frames import request
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
 from probes import rewind
-from services import TRANSLATING_MODES, set_state, set_table, setup_service
+from services import set_state, set_table, setup_service
 from sluicegate_agent.datapath.model import (
     Algorithm,
     BackendId,
@@ -24,9 +25,6 @@ from sluicegate_agent.datapath.model import (
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 TIMEOUT = 60.0
 STRANGERS = {4: [f"10.1.0.{host}" for host in range(10, 40)], 6: [f"fd01::{host}" for host in range(10, 40)]}
 
@@ -53,9 +51,9 @@ def setup(bench: Bench, family: int, mode: ForwardingMode = ForwardingMode.FULL_
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("algorithm", Algorithm)
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_all_ports_of_a_client_meet_one_backend(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, algorithm: Algorithm, protocol: Protocol
 ) -> None:
@@ -79,7 +77,7 @@ def test_other_clients_have_backends_of_their_own(bench: Bench, hook: Hook, fami
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_both_hooks_know_the_client(bench: Bench, family: int, mode: ForwardingMode) -> None:
     for turn, first in enumerate((0, 1, 2)):
         setup(bench, family, mode, first)

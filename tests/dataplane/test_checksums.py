@@ -22,16 +22,14 @@ from bench import (
     Hook,
 )
 from frames import Place, finish_checksums, locate, partial_checksum, reply, request, rewritten, without_checksum
+from marks import FAMILIES, HOOKS, PROTOCOLS
 from services import setup_service
 from sluicegate_agent.datapath.model import Protocol
 from sluicegate_agent.kernel.programs import RunFlag
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 CHECKSUM_COMPLETE = RunFlag(1 << 2)  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
-PROTOCOLS = pytest.mark.parametrize("protocol", Protocol)
 
 
 def expected_request(hook: Hook, frame: bytes, port: int) -> bytes:

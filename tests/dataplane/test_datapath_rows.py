@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bench import BACKENDS, CLIENT, VIP, VIP_PORT, Bench, Hook
 from frames import reply, request
+from marks import FAMILIES, HOOKS, TRANSLATING
 from services import (
     IDLE_SECONDS,
     SETTINGS,
-    TRANSLATING_MODES,
     backend_row,
     filter_of,
     nexthop_row,
@@ -54,9 +54,6 @@ from sluicegate_agent.datapath.protocol import Census, DatapathError
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 FRONTEND = Frontend(
     Endpoint(ip_address(VIP[4]), Protocol.TCP, 80),
     ServiceId(1),
@@ -69,7 +66,7 @@ FREE = Backend(ServiceId(0), None, None, NexthopId(0), BackendState.FREE, 7, 0)
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_what_was_applied_is_what_is_observed(bench: Bench, family: int, mode: ForwardingMode) -> None:
     address = ip_address(BACKENDS[family][0])
     vip = Endpoint(ip_address(VIP[family]), Protocol.UDP, VIP_PORT)
@@ -169,7 +166,7 @@ def connect(bench: Bench, family: int, mode: ForwardingMode, port: int, *, estab
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_the_sweep_counts_live_flows(bench: Bench, family: int, mode: ForwardingMode) -> None:
     ids = setup_service(bench, family=family, mode=mode, backends=2)
     for port in range(40000, 40012):
@@ -207,7 +204,7 @@ def test_the_sweep_removes_only_what_expired_long_ago(
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_deleted_frontend_leaves_no_flows_behind(bench: Bench, family: int, mode: ForwardingMode) -> None:
     setup_service(bench, family=family, mode=mode)
     connect(bench, family, mode, 40000)

@@ -8,15 +8,13 @@ import pytest
 
 from bench import B0_MAC, BACKEND_MAC, CLIENT, VIP, VIP_PORT, Bench, Hook
 from frames import from_client, ip_layer, locate, partial_checksum, request, rewritten, transport
+from marks import FAMILIES, HOOKS, PROTOCOLS
 from probes import drawn_slots, flows, send_to
 from services import IDLE_SECONDS, SETTINGS, set_state, set_table, setup_service
 from sluicegate_agent.datapath.model import Algorithm, BackendId, BackendState, ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-PROTOCOLS = pytest.mark.parametrize("protocol", Protocol)
 DIRECT = ForwardingMode.DIRECT_RETURN
 ESTABLISHED, CLIENT_FIN, BACKEND_FIN, RESET = 1, 4, 8, 16
 

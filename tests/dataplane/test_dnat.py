@@ -6,13 +6,12 @@ import pytest
 
 from bench import BACKENDS, CLIENT, OTHER_VIP, VIP, Bench, Hook
 from frames import locate, reply, request
+from marks import FAMILIES, HOOKS, PROTOCOLS
 from services import IDLE_SECONDS, SETTINGS, setup_service
 from sluicegate_agent.datapath.model import ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 DNAT = ForwardingMode.DNAT
 
 
@@ -52,7 +51,7 @@ def test_replies_of_a_shared_backend_come_from_the_vip_that_was_asked(bench: Ben
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_a_clients_port_is_not_used_twice_towards_one_backend(
     bench: Bench, hook: Hook, family: int, protocol: Protocol
 ) -> None:

@@ -20,15 +20,13 @@ from bench import (
 )
 from flood import open_flows
 from frames import reply, request, rewritten
+from marks import FAMILIES, HOOKS, MODES, TRANSLATING
 from probes import drawn_slots, drops, flows, half_open, limited, pass_epochs, send_to
-from services import TRANSLATING_MODES, set_state, setup_service
+from services import set_state, setup_service
 from sluicegate_agent.datapath.model import Algorithm, BackendId, BackendState, ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", ForwardingMode)
 STATELESS = pytest.mark.parametrize("mode", [ForwardingMode.DNAT, ForwardingMode.DIRECT_RETURN])
 LIMIT = 5
 
@@ -260,7 +258,7 @@ def test_a_cpu_whose_clock_is_a_tick_behind_forgets_nothing(bench: Bench, hook: 
     assert bench.send(hook, request(4)).reason == "flood"
 
 
-@pytest.mark.parametrize("mode", TRANSLATING_MODES)
+@TRANSLATING
 def test_the_quota_is_a_services_own(bench: Bench, mode: ForwardingMode) -> None:
     setup(bench, 4, mode)
     setup(bench, 4, mode, service=2, vip="203.0.113.20")

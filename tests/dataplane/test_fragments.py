@@ -24,15 +24,13 @@ from bench import (
     ip,
 )
 from frames import from_client, ip_layer, locate, reply, request, rewritten, transport
+from marks import FAMILIES, HOOKS, MODES, TRANSLATING
 from pieces import cut, identification, whole
-from services import TRANSLATING_MODES, set_state, set_table, setup_service
+from services import set_state, set_table, setup_service
 from sluicegate_agent.datapath.model import BackendState, ForwardingMode, FrontendId, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 PAYLOAD = bytes(index * 7 % 251 for index in range(3001))
 STRANGER = {4: "10.1.0.3", 6: "fd01::3"}
 
@@ -152,7 +150,7 @@ def test_each_datagram_to_one_destination_gets_another_identification(bench: Ben
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("mode", ForwardingMode)
+@MODES
 def test_a_later_fragment_before_the_first_is_dropped(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode
 ) -> None:
@@ -165,7 +163,7 @@ def test_a_later_fragment_before_the_first_is_dropped(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_backends_own_fragments_pass(bench: Bench, hook: Hook, family: int, mode: ForwardingMode) -> None:
     setup_service(bench, family=family, protocol=Protocol.UDP, mode=mode)
     first, *later = cut(reply(family, Protocol.UDP, to_port=5, payload=PAYLOAD, to=CLIENT[family]), 1400, 5)
@@ -258,7 +256,7 @@ def test_the_rest_follows_the_first_when_the_table_changes(bench: Bench, hook: H
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_what_xdp_leaves_to_tc_is_whole(bench: Bench, family: int, mode: ForwardingMode) -> None:
     """No note is left by a hook that does not forward the first fragment."""
     setup_service(bench, family=family, protocol=Protocol.UDP, mode=mode, nexthop=lambda row: replace(row, xdp=False))

@@ -21,16 +21,13 @@ from bench import (
     Hook,
 )
 from frames import from_client, ip_layer, reply, request, rewritten, transport
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
 from pieces import icmp, link, translated, with_header_checksum
-from services import TRANSLATING_MODES, set_state, setup_service
+from services import set_state, setup_service
 from sluicegate_agent.datapath.model import BackendState, ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
-PROTOCOLS = pytest.mark.parametrize("protocol", Protocol)
 ERRORS = {
     4: [(3, 4), (3, 1), (3, 3), (11, 0), (12, 0)],
     6: [(2, 0), (1, 0), (1, 4), (3, 0), (4, 0)],
@@ -77,7 +74,7 @@ def opened(bench: Bench, hook: Hook, family: int, protocol: Protocol, mode: Forw
 
 @HOOKS
 @PROTOCOLS
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize(("family", "head"), ERROR_CASES)
 @pytest.mark.parametrize("kept", [None, SHORT], ids=["whole", "ports"])
 def test_an_error_about_a_reply_reaches_the_backend(
@@ -108,7 +105,7 @@ def test_an_error_about_a_reply_reaches_the_backend(
 
 @HOOKS
 @PROTOCOLS
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize(("family", "head"), ERROR_CASES)
 @pytest.mark.parametrize("kept", [None, SHORT], ids=["whole", "ports"])
 @pytest.mark.parametrize("teller", ["backend", "router"])
@@ -157,7 +154,7 @@ def test_with_direct_return_an_error_reaches_the_backend_as_it_is(
 
 @HOOKS
 @PROTOCOLS
-@MODES
+@TRANSLATING
 def test_a_quote_with_ip_options(bench: Bench, hook: Hook, protocol: Protocol, mode: ForwardingMode) -> None:
     setup_service(bench, family=4, protocol=protocol, mode=mode)
     header = ip_layer(4, CLIENT[4], VIP[4])

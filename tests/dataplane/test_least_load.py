@@ -12,15 +12,13 @@ import pytest
 from bench import BACKENDS, Bench, Hook
 from flood import open_flows
 from frames import reply, request
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
 from probes import drawn_slots
-from services import IDLE_SECONDS, TRANSLATING_MODES, set_state, setup_service
+from services import IDLE_SECONDS, set_state, setup_service
 from sluicegate_agent.datapath.model import Algorithm, BackendId, BackendState, ForwardingMode, Protocol, Put, Table
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 DRAWS = 4
 SHARES = (0, 1, 1, 2, 2, 2, 2) * 3
 WEIGHTS = (1000, 2000, 4000)
@@ -53,7 +51,7 @@ def chosen(bench: Bench, hook: Hook, family: int, ports: range, protocol: Protoc
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("weights", [WEIGHTS, (1000, 1000, 1000)], ids=["weighted", "equal"])
 def test_each_choice_is_the_least_loaded_of_four_draws(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, weights: tuple[int, ...]
@@ -146,7 +144,7 @@ def test_a_sweep_brings_counts_half_way_to_the_live_flows(bench: Bench, wrong: i
 
 
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_evicted_flows_are_not_counted_for_long(bench: Bench, family: int, protocol: Protocol) -> None:
     (backend,) = setup_service(
         bench, family=family, protocol=protocol, mode=ForwardingMode.DNAT, algorithm=Algorithm.LEAST_LOAD
@@ -161,8 +159,8 @@ def test_evicted_flows_are_not_counted_for_long(bench: Bench, family: int, proto
 
 
 @FAMILIES
-@MODES
-@pytest.mark.parametrize("protocol", Protocol)
+@TRANSLATING
+@PROTOCOLS
 def test_flows_whose_end_was_not_seen_are_not_counted_for_long(
     bench: Bench, family: int, mode: ForwardingMode, protocol: Protocol
 ) -> None:

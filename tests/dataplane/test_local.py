@@ -26,7 +26,8 @@ from bench import (
     Hook,
 )
 from frames import ip_layer, reply, request, transport
-from services import IDLE_SECONDS, TRANSLATING_MODES, filter_of, setup_node, setup_service
+from marks import FAMILIES, PROTOCOLS, TRANSLATING
+from services import IDLE_SECONDS, filter_of, setup_node, setup_service
 from sluicegate_agent.datapath.model import (
     Algorithm,
     Backend,
@@ -47,9 +48,6 @@ from sluicegate_agent.datapath.model import (
 
 pytestmark = pytest.mark.kernel
 
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-PROTOCOLS = pytest.mark.parametrize("protocol", Protocol)
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 
 NODE = {4: "10.1.0.1", 6: "fd01::1"}
 """The node's address on the clients' network: that of its own clients and of its own backends."""
@@ -129,7 +127,7 @@ def has_right_checksums(frame: bytes) -> bool:
 
 @FAMILIES
 @PROTOCOLS
-@MODES
+@TRANSLATING
 def test_a_client_on_the_node_is_balanced_on_its_way_out(
     bench: Bench, family: int, protocol: Protocol, mode: ForwardingMode
 ) -> None:
@@ -155,7 +153,7 @@ def test_a_client_on_the_node_is_balanced_on_its_way_out(
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_reply_finds_a_local_client_also_when_the_network_changed(
     bench: Bench, family: int, mode: ForwardingMode
 ) -> None:
@@ -208,7 +206,7 @@ def test_what_is_not_for_a_vip_leaves_as_it_is(bench: Bench, family: int, protoc
 
 @FAMILIES
 @PROTOCOLS
-@MODES
+@TRANSLATING
 def test_a_backend_on_the_node_is_reached_in_dnat(
     bench: Bench, family: int, protocol: Protocol, mode: ForwardingMode
 ) -> None:
@@ -230,7 +228,7 @@ def test_a_backend_on_the_node_is_reached_in_dnat(
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_flows_to_local_and_remote_backends_live_side_by_side(bench: Bench, family: int, mode: ForwardingMode) -> None:
     local = setup_local(bench, family, Protocol.TCP, mode, remote=True)
     went = {}
@@ -250,7 +248,7 @@ def test_flows_to_local_and_remote_backends_live_side_by_side(bench: Bench, fami
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_client_on_the_node_is_not_sent_to_a_backend_on_the_node(
     bench: Bench, family: int, mode: ForwardingMode
 ) -> None:
@@ -260,7 +258,7 @@ def test_a_client_on_the_node_is_not_sent_to_a_backend_on_the_node(
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_with_nothing_but_a_local_backend_a_local_client_is_refused_by_name(
     bench: Bench, family: int, mode: ForwardingMode
 ) -> None:
@@ -269,13 +267,13 @@ def test_with_nothing_but_a_local_backend_a_local_client_is_refused_by_name(
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_other_packets_of_a_local_backend_leave_as_they_are(bench: Bench, family: int, mode: ForwardingMode) -> None:
     setup_local(bench, family, Protocol.TCP, mode)
     assert bench.send(EGRESS, answer_of_node(family, Protocol.TCP, "A")).reason == "no_translation"
 
 
-@pytest.mark.parametrize("mode", TRANSLATING_MODES)
+@TRANSLATING
 def test_a_datagram_in_fragments_reaches_a_local_backend(bench: Bench, mode: ForwardingMode) -> None:
     setup_local(bench, 4, Protocol.UDP, mode)
     whole = IP(src=CLIENT[4], dst=VIP[4], id=77) / UDP(sport=40000, dport=VIP_PORT) / (b"x" * 1992)
@@ -296,7 +294,7 @@ def _fragments(whole: IP) -> Iterator[IP]:
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_forwarded_client_is_balanced_and_its_replies_come_back_the_same_way(
     bench: Bench, family: int, mode: ForwardingMode
 ) -> None:

@@ -14,14 +14,12 @@ from scapy.layers.l2 import Ether
 
 from bench import CLIENT, Bench, Hook
 from frames import reply, request
-from services import IDLE_SECONDS, TRANSLATING_MODES, set_state, setup_service
+from marks import FAMILIES, HOOKS, TRANSLATING
+from services import IDLE_SECONDS, set_state, setup_service
 from sluicegate_agent.datapath.model import BackendId, BackendState, ForwardingMode, Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 
 COUNTS = ("requests", "responses", "resets", "unanswered", "empty_closes", "abandoned", "closed")
 ONE_IN = 8
@@ -153,7 +151,7 @@ def times(bench: Bench, backend: BackendId) -> dict[str, int]:
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("name", TALKS)
 def test_a_conversation_counts_for_its_backend(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, name: str
@@ -165,7 +163,7 @@ def test_a_conversation_counts_for_its_backend(
 
 
 @HOOKS
-@MODES
+@TRANSLATING
 def test_one_flow_in_eight_is_timed(bench: Bench, hook: Hook, mode: ForwardingMode) -> None:
     (backend,) = setup_service(bench, family=4, mode=mode)
     flows = 400
@@ -177,7 +175,7 @@ def test_one_flow_in_eight_is_timed(bench: Bench, hook: Hook, mode: ForwardingMo
 
 
 @HOOKS
-@MODES
+@TRANSLATING
 def test_a_time_is_counted_under_its_power_of_two(bench: Bench, hook: Hook, mode: ForwardingMode) -> None:
     """The start is put back by hand: no test waits for seconds."""
     (backend,) = setup_service(bench, family=4, mode=mode)
@@ -236,7 +234,7 @@ def test_counts_and_times_are_cleared_with_the_id(bench: Bench) -> None:
     assert times(bench, backend) == {"handshake": 0, "first_response": 0}
 
 
-@MODES
+@TRANSLATING
 def test_requests_whose_flow_was_lost_are_forgotten_within_a_few_sweeps(bench: Bench, mode: ForwardingMode) -> None:
     (backend,) = setup_service(bench, family=4, mode=mode)
     for port in range(20000, 20008):

@@ -24,13 +24,13 @@ from bench import (
     Hook,
 )
 from frames import reply, request, rewritten
+from marks import FAMILIES, PROTOCOLS
 from pieces import cut, icmp, identification, link
 from services import TRANSLATING_MODES, setup_service
 from sluicegate_agent.datapath.model import ForwardingMode, InterfaceIndex, Protocol, Put, Table
 
 pytestmark = pytest.mark.kernel
 
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 JUMBO_MTU = 9000
 PAYLOAD = bytes(index * 7 % 251 for index in range(8900))
 
@@ -132,7 +132,7 @@ def test_fragments_may_be_jumbo_frames_too(bench: Bench, family: int) -> None:
 
 
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_the_first_buffer_needs_to_hold_no_more_than_the_headers(bench: Bench, family: int, protocol: Protocol) -> None:
     setup_jumbo(bench, family, ForwardingMode.DNAT, protocol)
     frame = request(family, protocol, payload=PAYLOAD)

@@ -8,13 +8,12 @@ import pytest
 
 from bench import Bench, Hook
 from frames import reply, request
+from marks import FAMILIES, HOOKS, PROTOCOLS
 from services import IDLE_SECONDS, SETTINGS, setup_service
 from sluicegate_agent.datapath.model import Protocol
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 ONE_PORT = replace(SETTINGS, nat_port_min=5000, nat_port_count=1)
 TWO_PORTS = replace(SETTINGS, nat_port_min=5000, nat_port_count=2)
 
@@ -124,7 +123,7 @@ def test_a_syn_does_not_prolong_the_rest_of_a_closed_port(bench: Bench, hook: Ho
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_an_expired_owner_loses_its_port_to_a_new_flow(
     bench: Bench, hook: Hook, family: int, protocol: Protocol
 ) -> None:
@@ -178,7 +177,7 @@ def test_a_silent_flow_expires(
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_a_flow_lives_on_while_only_the_backend_speaks(
     bench: Bench, hook: Hook, family: int, protocol: Protocol
 ) -> None:
@@ -195,7 +194,7 @@ def test_a_flow_lives_on_while_only_the_backend_speaks(
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_an_evicted_flow_is_found_again(bench: Bench, hook: Hook, family: int, protocol: Protocol) -> None:
     (backend,) = setup_service(bench, family=family, protocol=protocol, settings=TWO_PORTS)
     both = [Connection(bench, hook, family, protocol, port) for port in (40000, 40001)]

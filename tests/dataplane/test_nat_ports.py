@@ -11,14 +11,12 @@ import pytest
 from bench import Bench, Hook
 from flood import Opened, open_flows, open_on_two_cpus
 from frames import reply, request
+from marks import FAMILIES, HOOKS, PROTOCOLS
 from services import SETTINGS, setup_service
 from sluicegate_agent.datapath.codec import port_of
 from sluicegate_agent.datapath.model import Protocol
 
 pytestmark = pytest.mark.kernel
-
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
 def owners(bench: Bench, family: int) -> dict[int, int]:
@@ -37,7 +35,7 @@ def assert_own_ports(bench: Bench, family: int, opened: list[Opened]) -> None:
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_ports_are_within_range_and_each_has_one_owner(
     bench: Bench, hook: Hook, family: int, protocol: Protocol
 ) -> None:

@@ -26,7 +26,8 @@ from bench import (
     set_forwarding,
 )
 from frames import mac, reply, request, rewritten
-from services import SETTINGS, TRANSLATING_MODES, setup_node, setup_service
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
+from services import SETTINGS, setup_node, setup_service
 from sluicegate_agent.datapath.model import (
     Delete,
     ForwardingMode,
@@ -43,9 +44,6 @@ from sluicegate_agent.loader.manifest import Manifest
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 STRANGER = {4: "10.1.0.77", 6: "fd01::77"}  # on the clients' network, its MAC address not known
 FAR_AWAY = {4: "192.0.2.7", 6: "2001:db8:7::7"}  # no route leads there
 
@@ -103,7 +101,7 @@ CASES = [
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("known", [False, True], ids=["new flow", "known flow"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_towards_a_backend(
@@ -184,7 +182,7 @@ def answer_to(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_client_whose_neighbour_is_unresolved_is_left_to_tc(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode
 ) -> None:
@@ -202,7 +200,7 @@ def test_a_client_whose_neighbour_is_unresolved_is_left_to_tc(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_clients_device_that_takes_no_redirected_frames_is_left_to_tc(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode
 ) -> None:
@@ -221,7 +219,7 @@ def test_a_clients_device_that_takes_no_redirected_frames_is_left_to_tc(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize(
     ("client", "payload", "hops", "reason"),
     [
@@ -259,7 +257,7 @@ def test_a_device_without_a_row_gets_no_more_than_the_least_mtu(bench: Bench, ho
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_nothing_is_sent_back_while_forwarding_is_off(
     bench: Bench, changed_network: None, hook: Hook, family: int, mode: ForwardingMode
 ) -> None:
@@ -271,8 +269,8 @@ def test_nothing_is_sent_back_while_forwarding_is_off(
 
 @HOOKS
 @FAMILIES
-@MODES
-@pytest.mark.parametrize("protocol", Protocol)
+@TRANSLATING
+@PROTOCOLS
 def test_a_clients_mac_is_asked_for_again_when_the_network_changed(
     bench: Bench, changed_network: None, hook: Hook, family: int, mode: ForwardingMode, protocol: Protocol
 ) -> None:

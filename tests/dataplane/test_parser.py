@@ -8,6 +8,7 @@ import pytest
 
 from bench import B0_MAC, BACKEND_MAC, BACKEND_PORT, BACKENDS, SOURCE, Bench, Hook, shortest
 from frames import locate, request, rewritten, without_rewritten_fields
+from marks import FAMILIES, HOOKS
 from parser_cases import (
     DESTINATION,
     FIRST_FRAGMENTS,
@@ -74,7 +75,7 @@ def test_is_forwarded_without_tags(balanced: Bench, hook: Hook, case: Case) -> N
     )
 
 
-@pytest.mark.parametrize("hook", Hook)
+@HOOKS
 @pytest.mark.parametrize(
     ("kind", "frame"),
     [
@@ -95,7 +96,7 @@ def test_a_frame_cut_anywhere_goes_to_the_stack(balanced: Bench, hook: Hook, kin
     assert balanced.send(hook, frame).reason == "forwarded_request"
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@FAMILIES
 def test_a_frame_in_several_buffers_is_read_like_any_other(bench: Bench, family: int) -> None:
     """Jumbo frames do not fit one page; XDP gets them in fragments."""
     setup_service(bench, family=family, nexthop=lambda row: replace(row, mtu=9000))
@@ -108,7 +109,7 @@ def test_a_frame_in_several_buffers_is_read_like_any_other(bench: Bench, family:
     assert bench.send(Hook.XDP, frame[:-1]).reason == "malformed"
 
 
-@pytest.mark.parametrize("hook", Hook)
+@HOOKS
 def test_a_packet_may_end_before_its_frame_does(balanced: Bench, hook: Hook) -> None:
     """The IP header's length counts: a UDP datagram may be shorter than its packet, and this than its frame."""
     frame = request(4, Protocol.UDP, payload=b"12345678")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bench import B0_MAC, BACKEND_MAC, BACKENDS, C0_MAC, CLIENT, CLIENT_MAC, SOURCE, VIP, Bench, Hook
+from marks import FAMILIES, HOOKS
 from pieces import icmp, link
 from services import setup_service
 from sluicegate_agent.datapath.model import Delete, Endpoint, Table
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 ECHO = {4: (8, 0), 6: (128, 0)}
 ECHO_REPLY = {4: (0, 0), 6: (129, 0)}
 STRANGER = {4: "192.0.2.7", 6: "2001:db8:7::7"}

@@ -12,7 +12,8 @@ import pytest
 from bench import BACKENDS, CLIENT, VIP, VIP_PORT, Bench, Hook
 from flood import open_flows
 from frames import reply, request
-from services import SETTINGS, TRANSLATING_MODES, backend_row, set_state, set_table, setup_service
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
+from services import SETTINGS, backend_row, set_state, set_table, setup_service
 from sluicegate_agent.datapath.model import (
     Algorithm,
     BackendId,
@@ -28,9 +29,6 @@ from sluicegate_agent.datapath.model import (
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", TRANSLATING_MODES)
 PORTS = range(10000, 10900)
 
 
@@ -65,7 +63,7 @@ def shares(family: int, bench: Bench, hook: Hook, protocol: Protocol = Protocol.
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_maglev_follows_the_table_and_the_hash(bench: Bench, hook: Hook, family: int, protocol: Protocol) -> None:
     table = tuple(index % 3 for index in (*range(50), *range(0, 50, 2), 1))
     setup_service(bench, family=family, protocol=protocol, backends=3, slots=table)
@@ -88,7 +86,7 @@ def test_shares_of_many_clients_are_those_of_the_table(bench: Bench, hook: Hook,
 
 
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_round_robin_is_exactly_even_over_both_hooks(bench: Bench, family: int, mode: ForwardingMode) -> None:
     setup_service(bench, family=family, mode=mode, algorithm=Algorithm.ROUND_ROBIN, backends=3)
 
@@ -143,7 +141,7 @@ def test_slots_of_a_backend_that_takes_no_flows_are_passed_over(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("state", [BackendState.DOWN, BackendState.DRAINING, BackendState.FREE])
 def test_a_syn_leaves_a_backend_that_takes_no_new_connections(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, state: BackendState
@@ -161,7 +159,7 @@ def test_a_syn_leaves_a_backend_that_takes_no_new_connections(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize(
     ("protocol", "state", "backend"),
     [
@@ -200,7 +198,7 @@ def test_where_a_flow_goes_when_its_backend_changes_state(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 def test_a_backend_that_got_a_freed_id_gets_no_old_flows(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode
 ) -> None:
@@ -224,7 +222,7 @@ def test_a_backend_that_got_a_freed_id_gets_no_old_flows(
 
 @HOOKS
 @FAMILIES
-@MODES
+@TRANSLATING
 @pytest.mark.parametrize("length", [1, 5, 4093, 16381])
 def test_flows_stay_where_they_are_when_the_table_is_swapped(
     bench: Bench, hook: Hook, family: int, mode: ForwardingMode, length: int

@@ -10,15 +10,13 @@ from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
 
 from bench import B0_MAC, BACKEND_MAC, C0_MAC, CLIENT, CLIENT_MAC, SOURCE, VIP, VIP_PORT, Bench, Hook
 from frames import from_client, ip_layer, locate, partial_checksum, reply, request, transport
+from marks import FAMILIES, HOOKS, PROTOCOLS, TRANSLATING
 from pieces import cut, icmp, link
-from services import TRANSLATING_MODES, setup_service
+from services import setup_service
 from sluicegate_agent.datapath.model import ForwardingMode, InterfaceIndex, Nexthop, Protocol, Put, Table
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = pytest.mark.parametrize("hook", Hook)
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
-MODES = pytest.mark.parametrize("mode", ForwardingMode)
 HEAD = {4: (3, 4), 6: (2, 0)}
 MTU = 1400
 QUOTED_TRANSPORT = 20
@@ -71,7 +69,7 @@ def test_an_ipv4_sender_is_told_whether_it_asked_or_not(bench: Bench, hook: Hook
 
 @HOOKS
 @FAMILIES
-@pytest.mark.parametrize("mode", TRANSLATING_MODES)
+@TRANSLATING
 def test_the_backend_is_told_about_its_reply(bench: Bench, hook: Hook, family: int, mode: ForwardingMode) -> None:
     setup_service(bench, family=family, mode=mode)
     port = bench.send(hook, request(family)).source_port
@@ -152,7 +150,7 @@ def test_every_fragment_that_is_too_big_is_answered(bench: Bench, hook: Hook, fa
 
 
 @FAMILIES
-@pytest.mark.parametrize("protocol", Protocol)
+@PROTOCOLS
 def test_an_unfinished_checksum_is_not_quoted(bench: Bench, family: int, protocol: Protocol) -> None:
     """The kernel would finish it behind our back, and the sum over the quote would be wrong."""
     setup_service(bench, family=family, protocol=protocol, nexthop=narrow)

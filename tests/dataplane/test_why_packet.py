@@ -10,6 +10,7 @@ import pytest
 
 from bench import BACKENDS, CLIENT, SOURCE, VIP, VIP_PORT, Bench, Hook, ip
 from frames import reply, request
+from marks import FAMILIES, MODES
 from services import setup_service
 from sluicegate_agent.attach import Attached, Mode
 from sluicegate_agent.control.questions import PacketQuestion
@@ -75,7 +76,7 @@ def test_the_packet_of_a_new_flow_is_forwarded_and_leaves_no_flow(
     assert evidence.ingress == bench.ifindex["c0"]
 
 
-@pytest.mark.parametrize("mode", ForwardingMode)
+@MODES
 def test_what_a_syn_opened_is_counted_as_closed_and_not_as_half_open(bench: Bench, mode: ForwardingMode) -> None:
     (backend,) = setup_service(bench, family=4, mode=mode)
     ask(bench, question(4))
@@ -208,7 +209,7 @@ def test_the_made_up_frame_is_one_that_a_client_sends(family: int, protocol: Pro
     assert bytes(again) == frame
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@FAMILIES
 @pytest.mark.parametrize("mode", [ForwardingMode.FULL_NAT, ForwardingMode.DNAT])
 def test_a_client_on_the_node_is_met_where_its_packets_leave(bench: Bench, family: int, mode: ForwardingMode) -> None:
     setup_service(bench, family=family, mode=mode)

@@ -1,0 +1,15 @@
+"""What tests of the packet programs are repeated for."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import Hook
+from services import TRANSLATING_MODES
+from sluicegate_agent.datapath.model import ForwardingMode, Protocol
+
+HOOKS = pytest.mark.parametrize("hook", Hook)
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+PROTOCOLS = pytest.mark.parametrize("protocol", Protocol)
+MODES = pytest.mark.parametrize("mode", ForwardingMode)
+TRANSLATING = pytest.mark.parametrize("mode", TRANSLATING_MODES)
