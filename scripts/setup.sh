@@ -26,6 +26,8 @@ installed() { [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/
 kernel=$(uname -r)
 headers=linux-headers-$(dpkg --print-architecture)
 has_headers() { [ -d "/lib/modules/$kernel/build/" ] && [ -d "/lib/modules/$kernel/source/" ]; }
+# A new machine's lists of packages may be old or empty, and would not name the headers of its own kernel.
+has_headers || ! as_root || apt-get update --quiet=2
 if ! has_headers && apt-cache show "linux-headers-$kernel" >/dev/null 2>&1; then
     headers=linux-headers-$kernel
 fi
