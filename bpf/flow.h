@@ -6,17 +6,32 @@
 #include "maps.h"
 #include "packet.h"
 
+ALWAYS_INLINE void flow4_key_of(const struct client *c, struct flow4_key *key)
+{
+    key->client = c->address[0];
+    key->client_port = c->port;
+    key->frontend = c->frontend;
+}
+
+ALWAYS_INLINE void flow6_key_of(const struct client *c, struct flow6_key *key)
+{
+    key->client_port = c->port;
+    key->frontend = c->frontend;
+    copy_address(key->client, c->address);
+}
+
 ALWAYS_INLINE struct flow *flow_lookup(const struct client *c)
 {
 #if WITH_IPV4
     if (c->family == FAMILY_IPV4) {
-        struct flow4_key key = {.client = c->address[0], .client_port = c->port, .frontend = c->frontend};
+        struct flow4_key key;
+        flow4_key_of(c, &key);
         return flows4.lookup(&key);
     }
 #endif
 #if WITH_IPV6
-    struct flow6_key key = {.client_port = c->port, .frontend = c->frontend};
-    copy_address(key.client, c->address);
+    struct flow6_key key;
+    flow6_key_of(c, &key);
     return flows6.lookup(&key);
 #endif
     return 0;
@@ -26,13 +41,14 @@ ALWAYS_INLINE int flow_put(const struct client *c, struct flow *flow)
 {
 #if WITH_IPV4
     if (c->family == FAMILY_IPV4) {
-        struct flow4_key key = {.client = c->address[0], .client_port = c->port, .frontend = c->frontend};
+        struct flow4_key key;
+        flow4_key_of(c, &key);
         return flows4.update(&key, flow);
     }
 #endif
 #if WITH_IPV6
-    struct flow6_key key = {.client_port = c->port, .frontend = c->frontend};
-    copy_address(key.client, c->address);
+    struct flow6_key key;
+    flow6_key_of(c, &key);
     return flows6.update(&key, flow);
 #endif
     return -1;
@@ -49,22 +65,48 @@ struct translation {
     u16 zero;
 };
 
+ALWAYS_INLINE void translation_of(const struct backend *backend, const u32 source[4], u16 source_port,
+                                  struct translation *t)
+{
+    copy_address(t->backend, backend->address);
+    copy_address(t->source, source);
+    t->backend_port = backend->port;
+    t->source_port = source_port;
+    t->protocol = backend->protocol;
+    t->family = backend->family;
+    t->zero = 0;
+}
+
+ALWAYS_INLINE void nat4_key_of(const struct translation *t, struct nat4_key *key)
+{
+    key->backend = t->backend[0];
+    key->source = t->source[0];
+    key->backend_port = t->backend_port;
+    key->source_port = t->source_port;
+    key->protocol = t->protocol;
+}
+
+ALWAYS_INLINE void nat6_key_of(const struct translation *t, struct nat6_key *key)
+{
+    key->backend_port = t->backend_port;
+    key->source_port = t->source_port;
+    key->protocol = t->protocol;
+    copy_address(key->backend, t->backend);
+    copy_address(key->source, t->source);
+}
+
 ALWAYS_INLINE struct nat *nat_lookup(const struct translation *t)
 {
 #if WITH_IPV4
     if (t->family == FAMILY_IPV4) {
-        struct nat4_key key = {.backend = t->backend[0],
-                               .source = t->source[0],
-                               .backend_port = t->backend_port,
-                               .source_port = t->source_port,
-                               .protocol = t->protocol};
+        struct nat4_key key;
+        nat4_key_of(t, &key);
         return nat4.lookup(&key);
     }
 #endif
 #if WITH_IPV6
-    struct nat6_key key = {.backend_port = t->backend_port, .source_port = t->source_port, .protocol = t->protocol};
-    copy_address(key.backend, t->backend);
-    copy_address(key.source, t->source);
+    struct nat6_key key;
+    nat6_key_of(t, &key);
     return nat6.lookup(&key);
 #endif
     return 0;
@@ -75,18 +117,14 @@ ALWAYS_INLINE int nat_insert(const struct translation *t, struct nat *nat)
 {
 #if WITH_IPV4
     if (t->family == FAMILY_IPV4) {
-        struct nat4_key key = {.backend = t->backend[0],
-                               .source = t->source[0],
-                               .backend_port = t->backend_port,
-                               .source_port = t->source_port,
-                               .protocol = t->protocol};
+        struct nat4_key key;
+        nat4_key_of(t, &key);
         return nat4.insert(&key, nat);
     }
 #endif
 #if WITH_IPV6
-    struct nat6_key key = {.backend_port = t->backend_port, .source_port = t->source_port, .protocol = t->protocol};
-    copy_address(key.backend, t->backend);
-    copy_address(key.source, t->source);
+    struct nat6_key key;
+    nat6_key_of(t, &key);
     return nat6.insert(&key, nat);
 #endif
     return -1;
@@ -96,18 +134,14 @@ ALWAYS_INLINE int nat_replace(const struct translation *t, struct nat *nat)
 {
 #if WITH_IPV4
     if (t->family == FAMILY_IPV4) {
-        struct nat4_key key = {.backend = t->backend[0],
-                               .source = t->source[0],
-                               .backend_port = t->backend_port,
-                               .source_port = t->source_port,
-                               .protocol = t->protocol};
+        struct nat4_key key;
+        nat4_key_of(t, &key);
         return nat4.update(&key, nat);
     }
 #endif
 #if WITH_IPV6
-    struct nat6_key key = {.backend_port = t->backend_port, .source_port = t->source_port, .protocol = t->protocol};
-    copy_address(key.backend, t->backend);
-    copy_address(key.source, t->source);
+    struct nat6_key key;
+    nat6_key_of(t, &key);
     return nat6.update(&key, nat);
 #endif
     return -1;

@@ -7,7 +7,9 @@
 #ifndef SLUICEGATE_FRAGMENT_H
 #define SLUICEGATE_FRAGMENT_H
 
+#include "classify.h"
 #include "count.h"
+#include "flow.h"
 #include "hash.h"
 #include "hop.h"
 #include "network.h"
@@ -19,21 +21,33 @@ ALWAYS_INLINE u32 new_identification(const u32 destination[4], u8 family)
     return last ? (u32)(__sync_fetch_and_add(last, 1) + 1) : 0;
 }
 
+ALWAYS_INLINE void fragment4_key_of(const struct packet *p, struct fragment4_key *key)
+{
+    key->source = p->source[0];
+    key->destination = p->destination[0];
+    key->identification = p->identification;
+    key->protocol = p->protocol;
+}
+
+ALWAYS_INLINE void fragment6_key_of(const struct packet *p, struct fragment6_key *key)
+{
+    key->identification = p->identification;
+    copy_address(key->source, p->source);
+    copy_address(key->destination, p->destination);
+}
+
 ALWAYS_INLINE struct fragment *fragment_lookup(const struct packet *p)
 {
 #if WITH_IPV4
     if (p->family == FAMILY_IPV4) {
-        struct fragment4_key key = {.source = p->source[0],
-                                    .destination = p->destination[0],
-                                    .identification = p->identification,
-                                    .protocol = p->protocol};
+        struct fragment4_key key;
+        fragment4_key_of(p, &key);
         return fragments4.lookup(&key);
     }
 #endif
 #if WITH_IPV6
-    struct fragment6_key key = {.identification = p->identification};
-    copy_address(key.source, p->source);
-    copy_address(key.destination, p->destination);
+    struct fragment6_key key;
+    fragment6_key_of(p, &key);
     return fragments6.lookup(&key);
 #endif
     return 0;
@@ -43,18 +57,15 @@ ALWAYS_INLINE void fragment_put(const struct packet *p, struct fragment *fragmen
 {
 #if WITH_IPV4
     if (p->family == FAMILY_IPV4) {
-        struct fragment4_key key = {.source = p->source[0],
-                                    .destination = p->destination[0],
-                                    .identification = p->identification,
-                                    .protocol = p->protocol};
+        struct fragment4_key key;
+        fragment4_key_of(p, &key);
         fragments4.update(&key, fragment);
         return;
     }
 #endif
 #if WITH_IPV6
-    struct fragment6_key key = {.identification = p->identification};
-    copy_address(key.source, p->source);
-    copy_address(key.destination, p->destination);
+    struct fragment6_key key;
+    fragment6_key_of(p, &key);
     fragments6.update(&key, fragment);
 #endif
 }
@@ -101,8 +112,7 @@ ALWAYS_INLINE int forward_fragment(context *ctx, struct packet *p, struct fragme
     } else {
         struct backend *backend = backends.lookup(&backend_id);
         u32 nexthop_id = backend ? backend->nexthop : 0;
-        nexthop = nexthops.lookup(&nexthop_id);
-        reason = nexthop ? hop_check(ctx, p, &nexthop->hop) : REASON_INTERNAL;
+        reason = find_nexthop(ctx, p, &nexthop_id, &nexthop);
     }
     if (reason != GO_ON)
         return reason;
@@ -126,6 +136,30 @@ ALWAYS_INLINE int forward_fragment(context *ctx, struct packet *p, struct fragme
         return reason;
     count_request(fragment->frontend, backend_id, p->length);
     return REASON_FORWARDED_REQUEST;
+}
+
+/* In IPv6 a later fragment may begin with the rest of an extension header: then it does not say what it is part of. */
+ALWAYS_INLINE bool may_be_balanced(u8 protocol)
+{
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;
+}
+
+/* Body of the cold program for later fragments. */
+ALWAYS_INLINE int balance_fragment(context *ctx, struct packet *p)
+{
+    u32 frontend = 0;
+    struct settings *settings = get_settings();
+    if (!settings)
+        return REASON_INTERNAL;
+    int reason = classify(ctx, p, settings, &frontend);
+    if (reason >= 0)
+        return reason;
+    struct fragment *fragment = fragment_lookup(p);
+    if (fragment)
+        return forward_fragment(ctx, p, fragment, settings);
+    if (!is_for_vip(p))
+        return REASON_NO_TRANSLATION;
+    return may_be_balanced(p->protocol) ? REASON_FRAG_FIRST_MISSING : REASON_OTHER_PROTOCOL;
 }
 
 #endif

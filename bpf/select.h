@@ -101,4 +101,46 @@ ALWAYS_INLINE void remember_affinity(const struct packet *p, u32 service, u32 id
 #endif
 }
 
+/*
+ * Choose a backend for a new flow. `hash_only` leaves out affinity, load and turns: the choice must be one that a later
+ * packet without an entry finds again. `scratch` has the number of the attempt: flows can come back here whose first
+ * choices could not take them.
+ */
+ALWAYS_INLINE struct backend *choose(const struct packet *p, struct opening *o, const struct frontend *frontend,
+                                     const struct scratch *scratch, bool hash_only, bool at_egress)
+{
+    struct backend *best = 0;
+    u64 best_flows = 0;
+    bool affine = !hash_only && (frontend->flags & FRONTEND_AFFINITY);
+    u32 draws = !hash_only && frontend->algorithm == ALGORITHM_LEAST_LOAD ? LEAST_LOAD_DRAWS : 1;
+    if (affine && !scratch->attempt) {
+        best = affine_backend(p, frontend, o->now, &o->backend_id);
+        if (best)
+            return best;
+    }
+    u32 service = frontend->service;
+    void *table = tables.lookup(&service);
+    if (!table)
+        return 0;
+    for (u32 n = 0; n < DRAWS; n++) {
+        if (best && n >= draws)
+            break;
+        u32 id = 0;
+        struct backend *candidate = backend_in_slot(table, nth_slot(frontend, o->hash, scratch->attempt + n, hash_only), &id);
+        if (!candidate)
+            continue;
+        if (at_egress && (candidate->flags & BACKEND_LOCAL)) /* the stack takes no packet from itself to itself */
+            continue;
+        u64 flows = flows_of(id);
+        if (best && !is_less_loaded(candidate, flows, best, best_flows))
+            continue;
+        best = candidate;
+        best_flows = flows;
+        o->backend_id = id;
+    }
+    if (best && affine)
+        remember_affinity(p, frontend->service, o->backend_id, best, o->now);
+    return best;
+}
+
 #endif

@@ -5,7 +5,9 @@
  */
 #include "context_tc.h"
 
+#include "adopt.h"
 #include "balance.h"
+#include "fragment.h"
 #include "icmp.h"
 #include "open.h"
 #include "too_big.h"

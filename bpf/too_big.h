@@ -6,7 +6,10 @@
 #ifndef SLUICEGATE_TOO_BIG_H
 #define SLUICEGATE_TOO_BIG_H
 
-#include "icmp.h"
+#include "answer.h"
+#include "checksum.h"
+#include "classify.h"
+#include "flow.h"
 
 #define MAX_LINK_HEADER 32
 #define QUOTED_TRANSPORT 20  /* bytes: ports, sequence number and the rest of a TCP header */

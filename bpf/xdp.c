@@ -2,7 +2,9 @@
 /* XDP: the first look at every frame. What it cannot send itself goes to the tc program, unmodified. */
 #include "context_xdp.h"
 
+#include "adopt.h"
 #include "balance.h"
+#include "fragment.h"
 #include "icmp.h"
 #include "open.h"
 #include "too_big.h"
