@@ -18,7 +18,7 @@ help: ## This list
 setup: ## Install what is needed: Debian packages (root) and .venv
 	@$(STAGE) setup scripts/setup.sh
 
-demo: setup ## Two minutes of real traffic while backends are killed, slow down and fail (root)
+demo: setup ## Real traffic while backends are killed and slow down, and while an attack is looked for (root)
 	@$(BIN)/sluicegate demo
 
 pictures: setup ## Play the demo and write the README's pictures of it anew, docs/images/ (root)

@@ -30,6 +30,7 @@ ALWAYS_INLINE int send_back(context *ctx, struct packet *p)
     if (ctx_store(ctx, 0, turned, sizeof(turned)))
         return REASON_INTERNAL;
     p->action = ctx_bounce(ctx);
+    p->out = ctx_at_egress(ctx) ? 0 : ctx_ifindex(ctx);
     return GO_ON;
 }
 

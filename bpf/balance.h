@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
-/* The balancer's hot path, and the one exit of all programs. New flows go to open.h by tail call. */
+/* The balancer's hot path, and what all programs end with. New flows go to open.h by tail call. */
 #ifndef SLUICEGATE_BALANCE_H
 #define SLUICEGATE_BALANCE_H
 
@@ -8,6 +8,7 @@
 #include "flow.h"
 #include "reply.h"
 #include "request.h"
+#include "sniff.h"
 
 /* Which cold program opens flows of this frontend? */
 ALWAYS_INLINE int open_how(u32 frontend_id)
@@ -21,13 +22,21 @@ ALWAYS_INLINE int open_how(u32 frontend_id)
     return frontend->mode == MODE_FULL_NAT ? GO_OPEN_NAT : GO_OPEN_KEPT;
 }
 
-ALWAYS_INLINE int balance(context *ctx, struct packet *p)
+/* `arriving`: it comes in, and the sniffer has not seen it yet. */
+ALWAYS_INLINE int balance(context *ctx, struct packet *p, bool arriving)
 {
     u32 frontend = 0;
     struct settings *settings = get_settings();
     if (!settings)
         return REASON_INTERNAL;
-    int reason = classify_hot(ctx, p, settings, &frontend);
+    int reason = read_packet(ctx, p, settings->zero);
+    if (WITH_SNIFF && arriving) {
+        int verdict = sniff_arrival(ctx, p, reason, settings->zero);
+        if (verdict != GO_ON)
+            return verdict;
+    }
+    if (reason == GO_ON)
+        reason = classify_hot(ctx, p, &frontend);
     if (reason != GO_ON && reason != REASON_OTHER_PORT)
         return reason;
     if (frontend) {
@@ -41,8 +50,8 @@ ALWAYS_INLINE int balance(context *ctx, struct packet *p)
     return reply == REASON_NOT_OURS && reason == REASON_OTHER_PORT ? reason : reply;
 }
 
-/* The one exit: count, and translate the reason into what this hook returns. */
-ALWAYS_INLINE int finish(context *ctx, struct packet *p, int reason)
+/* Count, and translate the reason into what this hook returns. */
+ALWAYS_INLINE int conclude(context *ctx, struct packet *p, int reason)
 {
     enum reason_kind kind = kind_of(reason);
     count_verdict(ctx_hook(ctx), reason, p->length ? p->length : ctx_length(ctx));

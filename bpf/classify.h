@@ -32,15 +32,17 @@ ALWAYS_INLINE bool is_for_vip(const struct packet *p)
     return vip_lookup(p, p->family == FAMILY_IPV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, 0);
 }
 
-/* What all programs, hot and cold, do first. Leaves the frontend of a VIP in `frontend`, else 0. */
-ALWAYS_INLINE int classify_hot(context *ctx, struct packet *p, const struct settings *settings, u32 *frontend)
+ALWAYS_INLINE int read_packet(context *ctx, struct packet *p, u32 zero)
+{
+    return parse_network(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end, zero, p);
+}
+
+/* What the balancer makes of a packet that was read. Leaves the frontend of a VIP in `frontend`, else 0. */
+ALWAYS_INLINE int classify_hot(context *ctx, struct packet *p, u32 *frontend)
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
-    int reason = parse_network(ctx, data, end, settings->zero, p);
-    if (reason != GO_ON)
-        return reason;
-    if (!ctx_is_for_us(ctx))
+    if (!ctx_is_for_us(ctx) || (WITH_SNIFF && !is_unicast(data, end)))
         return REASON_OTHER_HOST;
     /* Any router may report an error about a balanced flow: the addresses that count are in the packet it quotes. */
     if (is_icmp(p))
@@ -49,17 +51,19 @@ ALWAYS_INLINE int classify_hot(context *ctx, struct packet *p, const struct sett
         return GO_ON;
     if (p->fragment == FRAGMENT_LATER)
         return GO_FRAGMENT;
-    reason = parse_transport(data, end, p);
+    int reason = parse_transport(data, end, p);
     if (reason != GO_ON)
         return reason;
     *frontend = vip_lookup(p, p->protocol, p->destination_port);
     return *frontend ? GO_ON : REASON_OTHER_PORT;
 }
 
-/* The same for cold programs, which have more ways behind them than the verifier could follow one by one. */
+/* What cold programs do first: they have more ways behind them than the verifier could follow one by one. */
 ALWAYS_INLINE int classify(context *ctx, struct packet *p, const struct settings *settings, u32 *frontend)
 {
-    int reason = classify_hot(ctx, p, settings, frontend);
+    int reason = read_packet(ctx, p, settings->zero);
+    if (reason == GO_ON)
+        reason = classify_hot(ctx, p, frontend);
     forget_packet(p, settings->zero);
     return reason;
 }

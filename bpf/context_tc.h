@@ -20,6 +20,7 @@
 
 /* "Go on with the next program": TCX_NEXT for tcx links, TC_ACT_UNSPEC for clsact. */
 #define TC_NEXT (-1)
+#define CTX_NEXT TC_NEXT
 
 typedef struct __sk_buff context;
 
@@ -77,6 +78,12 @@ ALWAYS_INLINE int ctx_load(context *ctx, u32 offset, void *to, u32 length)
 ALWAYS_INLINE int ctx_store(context *ctx, u32 offset, void *from, u32 length)
 {
     return bpf_skb_store_bytes(ctx, offset, from, length, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* The tag that the card took out of the frame. */
+ALWAYS_INLINE u16 ctx_vlan(context *ctx)
+{
+    return ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 }
 
 /* A batch of segments (GRO) is cut again on its way out. */
@@ -168,6 +175,7 @@ ALWAYS_INLINE int ctx_send(context *ctx, struct packet *p, const struct hop *hop
     if (bpf_skb_store_bytes(ctx, 0, &ethernet, sizeof(ethernet), 0))
         return REASON_INTERNAL;
     p->action = ctx_redirect(ctx, hop->ifindex, hop->flags & HOP_LOCAL);
+    p->out = hop->flags & HOP_LOCAL ? 0 : hop->ifindex;
     return GO_ON;
 }
 
@@ -184,6 +192,7 @@ ALWAYS_INLINE int ctx_send_to_neighbour(context *ctx, struct packet *p, u32 ifin
         return reason;
     ctx->tc_index = SENT_BY_US;
     p->action = redirect_to_neighbour(ifindex, &neighbour, sizeof(neighbour), 0);
+    p->out = ifindex;
     return GO_ON;
 }
 

@@ -8,6 +8,7 @@
 #include "reasons.h"
 
 #define ON_XDP 1
+#define CTX_NEXT XDP_PASS /* leaves a packet to whatever comes next */
 
 typedef struct xdp_md context;
 
@@ -61,6 +62,12 @@ ALWAYS_INLINE int ctx_load(context *ctx, u32 offset, void *to, u32 length)
 ALWAYS_INLINE int ctx_store(context *ctx, u32 offset, void *from, u32 length)
 {
     return store_bytes(ctx, offset, from, length);
+}
+
+/* The card leaves tags in the frame. */
+ALWAYS_INLINE u16 ctx_vlan(context *ctx)
+{
+    return 0;
 }
 
 /* XDP sees frames as they came: nothing is segmented later on. */
@@ -158,6 +165,7 @@ ALWAYS_INLINE int ctx_send(context *ctx, struct packet *p, const struct hop *hop
     ethernet->h_proto = p->family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
     if (surplus && bpf_xdp_adjust_head(ctx, surplus & 0xf))
         return REASON_INTERNAL;
+    p->out = hop->ifindex;
     p->action = hop->ifindex == ctx->ingress_ifindex ? ctx_bounce(ctx) : bpf_redirect(hop->ifindex, 0);
     return GO_ON;
 }

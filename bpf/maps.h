@@ -7,6 +7,7 @@
 #define SLUICEGATE_MAPS_H
 
 #include "reasons.h"
+#include "sniff_maps.h"
 #include "types.h"
 
 #ifndef FLOWS

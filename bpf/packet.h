@@ -23,10 +23,15 @@
 #define GO_TOO_BIG (-7)     /* tell the sender; the MTU is in the scratch space */
 #define GO_OPEN_LOCAL (-8)  /* FullNAT chose a backend on this node: it is in the scratch space */
 
-#define GO_OPEN (-9)        /* one of the first two */
+#define GO_SNIFF (-9)       /* the sniffer has more to do with it than a look; the balancer comes after that */
+#define GO_SNIFFED (-10)    /* the balancer, behind the sniffer */
+#define GO_SNIFF_OUT (-11)  /* on its way out of an interface that is sniffed */
+#define GO_SNIFF_TUNNEL (-12) /* the sniffer has to look inside; in or out is in the scratch space */
+
+#define GO_OPEN (-13)       /* one of the first two */
 
 #define FIRST_TAIL GO_OPEN_NAT
-#define TAILS 7             /* index in the program array: FIRST_TAIL less the number above */
+#define TAILS 11            /* index in the program array: FIRST_TAIL less the number above */
 
 #define ALWAYS_INLINE static __always_inline
 
@@ -44,6 +49,9 @@
 #endif
 #ifndef WITH_DIRECT_RETURN
 #define WITH_DIRECT_RETURN 1
+#endif
+#ifndef WITH_SNIFF
+#define WITH_SNIFF 1
 #endif
 #ifndef WITH_PARTIAL_CHECKSUMS
 #define WITH_PARTIAL_CHECKSUMS 1 /* 0 where all interfaces are hardware */
@@ -67,6 +75,12 @@ enum fragment_kind {
     FRAGMENT_LATER = 2,
 };
 
+enum tunnel_kind {
+    TUNNEL_NONE = 0,
+    TUNNEL_SHARED = 1,   /* both directions have the same identifier */
+    TUNNEL_ONE_WAY = 2,  /* each direction has one of its own */
+};
+
 struct packet {
     u32 source[4];       /* IPv4 in word 0; words 1 to 3 are zero */
     u32 destination[4];
@@ -86,6 +100,9 @@ struct packet {
     u8 has_data;         /* TCP: bytes behind the header */
     u32 acknowledged;    /* TCP: network order */
     int action;          /* what the hook returns once the packet was forwarded */
+    u32 tunnel;          /* identifier of the tunnel that it is in: the sniffer looks inside */
+    u32 tunnel_kind;     /* enum tunnel_kind */
+    u32 out;             /* the interface that it was sent out of; 0 when the stack goes on with it */
 };
 
 /*

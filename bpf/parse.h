@@ -116,7 +116,7 @@ ALWAYS_INLINE int parse_network(context *ctx, void *data, void *end, u32 zero, s
     struct ethhdr *ethernet = data;
     if ((void *)(ethernet + 1) > end)
         return REASON_MALFORMED;
-    if (ethernet->h_dest[0] & 1)
+    if (!WITH_SNIFF && (ethernet->h_dest[0] & 1)) /* the sniffer looks at those too */
         return REASON_OTHER_HOST;
     u16 protocol = ethernet->h_proto;
     u32 offset = sizeof(*ethernet);
@@ -140,6 +140,13 @@ ALWAYS_INLINE int parse_network(context *ctx, void *data, void *end, u32 zero, s
         return parse_ipv6(ctx, data, end, zero, p);
 #endif
     return REASON_NOT_IP;
+}
+
+/* For one host: the balancer has nothing to do with others. */
+ALWAYS_INLINE bool is_unicast(void *data, void *end)
+{
+    struct ethhdr *ethernet = data;
+    return (void *)(ethernet + 1) <= end && !(ethernet->h_dest[0] & 1);
 }
 
 ALWAYS_INLINE int parse_transport(void *data, void *end, struct packet *p)

@@ -41,7 +41,8 @@
     REASON(FLOOD, drop, "too many half-open connections")                                                              \
     REASON(INTERNAL, drop, "a table of ours lacks an entry that it must have")                                         \
     REASON(LOCAL, punt, "for this node itself: the tc program hands it to the node's own stack")                       \
-    REASON(LOCAL_LOOP, drop, "from this node, and the only usable backends are on this node too")
+    REASON(LOCAL_LOOP, drop, "from this node, and the only usable backends are on this node too")                      \
+    REASON(SNIFF_DROPPED, drop, "of a flow that a sniffer's action drops")
 
 #define REASON_ENUM(name, kind, text) REASON_##name,
 enum reason { REASONS(REASON_ENUM) REASON_COUNT };

@@ -26,13 +26,28 @@ ALWAYS_INLINE void pull_headers(struct __sk_buff *ctx)
         bpf_skb_pull_data(ctx, length);
 }
 
-/* Go on in a cold program where the reason says so; comes back only if there is none. */
+/* Go on in another program where the reason says so; comes back only if there is none. */
 ALWAYS_INLINE int go_on(context *ctx, int reason)
 {
     if (reason >= 0)
         return reason;
     tails_tc.call(ctx, FIRST_TAIL - reason);
     return REASON_INTERNAL;
+}
+
+/* The exit of the balancer's programs: the sniffer may want to see what leaves. */
+ALWAYS_INLINE int finish(context *ctx, struct packet *p, int reason)
+{
+    reason = go_on(ctx, reason);
+    if (WITH_SNIFF && sniff_departs(ctx, p, reason))
+        tails_tc.call(ctx, FIRST_TAIL - GO_SNIFF_OUT);
+    return conclude(ctx, p, reason);
+}
+
+/* The exit of the sniffer's own. */
+ALWAYS_INLINE int finish_sniffed(context *ctx, struct packet *p, int reason)
+{
+    return conclude(ctx, p, go_on(ctx, reason));
 }
 
 int tc_ingress(struct __sk_buff *ctx)
@@ -42,7 +57,7 @@ int tc_ingress(struct __sk_buff *ctx)
     if (ctx->tc_index == SENT_BY_US)
         ctx->tc_index = 0; /* through a veth from another node in the same kernel */
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance(ctx, &p)));
+    return finish(ctx, &p, balance(ctx, &p, true));
 }
 
 int tc_egress(struct __sk_buff *ctx)
@@ -52,54 +67,82 @@ int tc_egress(struct __sk_buff *ctx)
         return TC_NEXT; /* counted where it was sent */
     ctx_note_hook(ctx, HOOK_TC_EGRESS);
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance(ctx, &p)));
+    return finish(ctx, &p, balance(ctx, &p, false));
 }
 
 int tc_open_nat(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_NAT)));
+    return finish(ctx, &p, balance_open(ctx, &p, OPEN_NAT));
 }
 
 int tc_open_kept(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_KEPT)));
+    return finish(ctx, &p, balance_open(ctx, &p, OPEN_KEPT));
 }
 
 int tc_adopt(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_adopt(ctx, &p)));
+    return finish(ctx, &p, balance_adopt(ctx, &p));
 }
 
 int tc_icmp(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_icmp(ctx, &p)));
+    return finish(ctx, &p, balance_icmp(ctx, &p));
 }
 
 int tc_fragment(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_fragment(ctx, &p)));
+    return finish(ctx, &p, balance_fragment(ctx, &p));
 }
 
 int tc_too_big(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, report_too_big(ctx, &p)));
+    return finish(ctx, &p, report_too_big(ctx, &p));
 }
 
 int tc_open_local(struct __sk_buff *ctx)
 {
     struct packet p = {};
     pull_headers(ctx);
-    return finish(ctx, &p, go_on(ctx, balance_open(ctx, &p, OPEN_LOCAL)));
+    return finish(ctx, &p, balance_open(ctx, &p, OPEN_LOCAL));
+}
+
+int tc_sniff(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return WITH_SNIFF ? finish_sniffed(ctx, &p, sniff_newcomer(ctx, &p)) : CTX_NEXT;
+}
+
+int tc_sniffed(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return WITH_SNIFF ? finish(ctx, &p, balance(ctx, &p, false)) : CTX_NEXT;
+}
+
+int tc_sniff_out(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return WITH_SNIFF ? finish_sniffed(ctx, &p, sniff_departure(ctx, &p)) : CTX_NEXT;
+}
+
+int tc_sniff_tunnel(struct __sk_buff *ctx)
+{
+    struct packet p = {};
+    pull_headers(ctx);
+    return WITH_SNIFF ? finish_sniffed(ctx, &p, sniff_tunnelled(ctx, &p)) : CTX_NEXT;
 }

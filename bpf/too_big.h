@@ -134,6 +134,7 @@ ALWAYS_INLINE int report_too_big(context *ctx, struct packet *p)
             return REASON_TOO_BIG;
     }
     p->action = ctx_bounce(ctx);
+    p->out = ctx_at_egress(ctx) ? 0 : ctx_ifindex(ctx);
     return REASON_REPORTED_TOO_BIG;
 }
 

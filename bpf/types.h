@@ -187,7 +187,6 @@ struct flow {                 /* a client's flow as the request side sees it */
     struct hop client_hop;    /* DNAT: the way back */
     u32 epoch;                /* of its opening, while it is half-open; see admission.h */
     u32 zero;
-    u64 sniff;                /* slot, generation and verdict of the sniffer */
 };
 
 struct nat4_key {             /* as the reply's own header has it */
@@ -217,7 +216,6 @@ struct nat {                  /* owner of a FullNAT port */
     u32 client[4];
     u32 timer;                /* as in struct flow */
     u32 epoch;                /* of its opening */
-    u64 sniff;
 };
 
 struct affinity4_key {
@@ -309,6 +307,9 @@ struct scratch {
     u32 mtu;                  /* of the hop for which a packet was too big: for the cold program that reports it */
     u32 attempt;              /* at a backend for a new flow */
     u32 chosen;               /* backend that one cold program leaves to the other to open a flow to */
+    u32 out;                  /* of a packet that the sniffer is to see on its way out: the interface, what became of it, */
+    u32 reason;               /* and what the hook is to return */
+    int action;
 };
 
 

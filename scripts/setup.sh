@@ -40,6 +40,7 @@ libbpf1|loads programs and maps into the kernel
 iproute2|network namespaces of the demo and the lab tests
 ethtool|offload settings of the lab's interfaces
 procps|sysctl, for the lab's namespaces
+openssl|makes the certificates of the demo's and the lab's servers
 util-linux|nsenter and setpriv, for processes inside a namespace
 gcc|compiles the sniffer's engine
 libc6-dev|the C library's headers, for the engine

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from sluicegate_agent.datapath.model import BackendId, IPAddress, KernelState, Settings
+from sluicegate_agent.datapath.model import BackendId, IPAddress, KernelState
 from sluicegate_agent.datapath.protocol import Counters, DatapathError
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Target
@@ -31,12 +31,14 @@ from sluicegate_agent.planning.targets import (
     leaving_addresses,
     vip_addresses,
 )
-from sluicegate_agent.programs import features_of, limits, needed_features, request, runnable
+from sluicegate_agent.programs import SNIFF, features_of, kernel_settings, limits, needed_features, request, runnable
 from sluicegate_agent.reports.narrate import configuration_changes, transitions
+from sluicegate_agent.reports.narrate_sniffing import sniffing_changes
 from sluicegate_agent.reports.narrate_weights import WeightNarrator
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.settings import AgentSettings, TcHook
 from sluicegate_agent.signals.model import Load
+from sluicegate_agent.sniffing.service import LiveSniffing
 from sluicegate_agent.source.configuration import Configuration, configure
 from sluicegate_agent.source.files import Files, FileWatcher
 from sluicegate_agent.source.store import ConfigurationStore
@@ -67,6 +69,7 @@ class Agent:
         self._health = HealthChecker()
         self._steering = Steering(OverrideStore(pins.state_dir), self._steered)
         self._narrator = WeightNarrator()
+        self.sniffing = LiveSniffing(settings, pins.state_dir, pins.root / "rings", self._sniffed)
         self._kernel = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._worker: KernelWorker | None = None
         # A set that an agent before left pinned keeps its features: a restart then compiles nothing.
@@ -106,7 +109,7 @@ class Agent:
 
     async def run(self) -> None:
         """Run until cancelled. Raises LoaderError and KernelError when the first programs cannot be loaded."""
-        async with self._network, self._health, self._steering:
+        async with self._network, self._health, self._steering, self.sniffing:
             self._loading = self._start_loading()
             if self._loading is not None:
                 await self._loading
@@ -115,6 +118,7 @@ class Agent:
                 tasks.create_task(self._follow(self._network.changed))
                 tasks.create_task(self._follow(self._health.changed))
                 tasks.create_task(self._steering.run(self._read_loads))
+                tasks.create_task(self.sniffing.run(self._in_kernel))
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._reconcile())
 
@@ -173,6 +177,14 @@ class Agent:
         )
         for line in self._narrator.lines(self.situation, time.monotonic()):
             log.info("%s", line)
+        if moved:
+            self._wake.set()
+
+    def _sniffed(self, moved: bool) -> None:
+        """The same of the sniffers."""
+        for line in sniffing_changes(self.situation, self.sniffing.state):
+            log.info("%s", line)
+        self.situation = replace(self.situation, sniffing=self.sniffing.state)
         if moved:
             self._wake.set()
 
@@ -239,7 +251,11 @@ class Agent:
             self._steering.configure(self._to_steer)
             self._to_steer = None
         steers = self._steering.steers
-        step = await self._in_kernel(lambda: worker.step(self._balancers, network, health, now, steering=steers))
+        sniffs = SNIFF in self.situation.programs.features
+        self.sniffing.configure(self.situation.configuration.running_sniffers() if sniffs else (), network)
+        step = await self._in_kernel(
+            lambda: worker.step(self._balancers, network, health, now, steering=steers, sniffing=self.sniffing)
+        )
         self._health.update(
             cast("dict[Hashable, Target]", targets), dict.fromkeys(found_down(step.desired), HealthState.DOWN)
         )
@@ -253,13 +269,15 @@ class Agent:
             health={key: states[key] for key in targets},
         )
         self._steering.learn(step.desired, now)
+        self.sniffing.applied()
         for line in transitions(before, self.situation):
             log.info("%s", line)
         return step.converged
 
     def _start_loading(self) -> asyncio.Task[None] | None:
         """Load another set of programs beside the running one, if the configuration needs one."""
-        wanted = self._features | needed_features(self.situation.configuration.effective())
+        configuration = self.situation.configuration
+        wanted = self._features | needed_features(configuration.effective(), configuration.running_sniffers())
         if not wanted or (self._worker is not None and wanted == self._features):
             return None
         return asyncio.get_running_loop().create_task(self._load(wanted))
@@ -273,7 +291,7 @@ class Agent:
                 manifest = await asyncio.to_thread(
                     loader.load,
                     asked,
-                    progress=lambda line: log.info("loader: %s", line),
+                    progress=_tell_progress,
                     previous=Manifest.read(self._pins.manifest_path),
                 )
                 manifest.save(self._pins.manifest_path)
@@ -295,16 +313,12 @@ class Agent:
 
     def _install(self, manifest: Manifest) -> None:
         if self._worker is None:
-            ports = self._settings.nat_ports
-            settings = Settings(
-                nat_port_min=ports.first,
-                nat_port_count=ports.last - ports.first + 1,
-                half_open_limit=self._settings.half_open_limit,
-            )
+            settings = self._settings
+            use_tcx = False if settings.tc is TcHook.CLSACT else None
             self._worker = KernelWorker(
-                self._pins, limits(self._settings), settings, manifest, use_tcx=_use_tcx(self._settings)
+                self._pins, limits(settings), kernel_settings(settings), manifest, use_tcx=use_tcx
             )
-            if self._settings.program_statistics:
+            if settings.program_statistics:
                 self._worker.measure_programs()
         else:
             self._worker.install(manifest)
@@ -318,7 +332,3 @@ class Agent:
 
 def _tell_progress(line: str) -> None:
     log.info("loader: %s", line)
-
-
-def _use_tcx(settings: AgentSettings) -> bool | None:
-    return False if settings.tc is TcHook.CLSACT else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sluicegate_agent.datapath.model import Settings
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import LoadRequest, bpf_sources
 from sluicegate_agent.planning.desired import Limits
@@ -12,7 +13,8 @@ from sluicegate_agent.settings import AgentSettings
 from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
-FEATURES = ("IPV4", "IPV6", "FULL_NAT", "DNAT", "DIRECT_RETURN")
+SNIFF = "SNIFF"
+FEATURES = ("IPV4", "IPV6", "FULL_NAT", "DNAT", "DIRECT_RETURN", SNIFF)
 """What programs can be compiled without; ``WITH_*`` in the sources."""
 
 _MODES = {
@@ -20,8 +22,14 @@ _MODES = {
     ForwardingMode.DNAT: "DNAT",
     ForwardingMode.DIRECT_RETURN: "DIRECT_RETURN",
 }
+SNIFFING_FEATURES = frozenset({"IPV4", "IPV6", SNIFF})
+"""Without which nothing is sniffed: a sniffer takes both families, unless its rules say otherwise."""
+
 _FRAGMENTED_PACKETS = 8192
 """Fragmented packets under way at once, per family: their fragments arrive within milliseconds of each other."""
+
+_UNUSED = 64
+"""Entries of tables that programs without the feature have, and do not use."""
 
 
 def limits(settings: AgentSettings) -> Limits:
@@ -33,9 +41,21 @@ def limits(settings: AgentSettings) -> Limits:
     return Limits(backends=settings.backends, nexthops=2 * settings.backends, sources=settings.sources)
 
 
-def needed_features(balancers: Iterable[LoadBalancer]) -> frozenset[str]:
-    """Features without which these load balancers cannot work."""
+def kernel_settings(settings: AgentSettings) -> Settings:
+    """What the programs are told of the settings."""
+    ports = settings.nat_ports
+    return Settings(
+        nat_port_min=ports.first,
+        nat_port_count=ports.last - ports.first + 1,
+        half_open_limit=settings.half_open_limit,
+    )
+
+
+def needed_features(balancers: Iterable[LoadBalancer], sniffers: Iterable[object] = ()) -> frozenset[str]:
+    """Features without which these load balancers and sniffers cannot work."""
     found: set[str] = set()
+    if any(True for _ in sniffers):
+        found |= SNIFFING_FEATURES
     for balancer in balancers:
         found.update(f"IPV{address.version}" for address in balancer.spec.addresses)
         found.add(_MODES[balancer.spec.forwarding.mode])
@@ -53,6 +73,11 @@ def runnable(
     return (*ready, *(balancer for balancer in running if balancer.key in waiting))
 
 
+def verdict_slots(flows: int) -> int:
+    """Verdict words for so many flows of each family: a power of two, as the programs want it."""
+    return 1 << (2 * flows - 1).bit_length()
+
+
 def features_of(manifest: Manifest | None) -> frozenset[str]:
     """Features that a set of programs has; they stay on, so that going back and forth compiles nothing."""
     if manifest is None:
@@ -63,6 +88,7 @@ def features_of(manifest: Manifest | None) -> frozenset[str]:
 def request(settings: AgentSettings, pins: Path, features: frozenset[str]) -> LoadRequest:
     """What to ask the loader for."""
     size = limits(settings)
+    sniffed = settings.sniffed_flows if SNIFF in features else _UNUSED
     return LoadRequest(
         sources=bpf_sources(),
         pins=pins,
@@ -76,6 +102,8 @@ def request(settings: AgentSettings, pins: Path, features: frozenset[str]) -> Lo
             "SOURCES": size.sources,
             "AFFINITIES": settings.affinities,
             "FRAGMENTS": _FRAGMENTED_PACKETS,
+            "SNIFFS": sniffed,
+            "SNIFF_SLOTS": verdict_slots(sniffed),
         },
         features={name: name in features for name in FEATURES},
         cache=settings.cache_dir,

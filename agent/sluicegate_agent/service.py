@@ -12,11 +12,14 @@ from contextlib import suppress
 from sluicegate_agent.agent import Agent
 from sluicegate_agent.control.protocol import socket_path
 from sluicegate_agent.control.server import ControlServer, remove_stale
+from sluicegate_agent.dpi.events.observing import Observing
 from sluicegate_agent.overrides import OverrideStore
 from sluicegate_agent.pins import Pins
 from sluicegate_agent.reports.answers import Answers
 from sluicegate_agent.reports.metrics import MetricsServer
+from sluicegate_agent.reports.sniffers import silence
 from sluicegate_agent.settings import AgentSettings
+from sluicegate_agent.sniffing.numbers import NumberStore
 from sluicegate_agent.source.files import FileWatcher
 from sluicegate_agent.source.store import ConfigurationStore
 from sluicegate_agent.startup import explained, prepare, read_at_least_one, require_root
@@ -48,6 +51,7 @@ def remove_everything(settings: AgentSettings) -> bool:
         found = Pins(settings.state_dir).teardown()
     ConfigurationStore(settings.state_dir).remove()
     OverrideStore(settings.state_dir).remove()
+    NumberStore(settings.state_dir).remove()
     remove_stale(socket_path(settings.scope))
     with suppress(OSError):  # it may hold what is not ours
         settings.state_dir.rmdir()
@@ -56,13 +60,16 @@ def remove_everything(settings: AgentSettings) -> bool:
 
 async def _serve(settings: AgentSettings, agent: Agent) -> None:
     answers = Answers(lambda: agent.situation, agent, agent)
-    async with ControlServer(socket_path(settings.scope), answers.handlers()):
+    observing = Observing(agent.sniffing.hub, lambda what: silence(agent.situation, what))
+    streams = {"observe": observing.observe}
+    async with ControlServer(socket_path(settings.scope), answers.handlers(), streams):
         metrics = MetricsServer(settings.metrics, answers.sample, settings.metrics_backends)
         log.info("metrics are on http://%s:%d/metrics", settings.metrics.host, metrics.port)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(signal.SIGHUP, agent.sniffing.hub.reopen)
         with suppress(asyncio.CancelledError):
             await running
         log.info("the agent ends; its programs go on forwarding")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -86,7 +87,8 @@ class AgentSettings(BaseSettings):
     per family. ``half_open_limit`` is how many half-open TCP flows of one service get entries.
     ``metrics_backends`` is how many backends have metrics of their own: about 90 series each, which the default makes a
     second of CPU time and 4 MB per scrape. ``program_statistics`` lets the kernel measure how long programs run, which
-    costs every packet two clock reads.
+    costs every packet two clock reads. ``sniffed_flows`` are per family; ``dpi_workers`` 0 is one for every four CPUs,
+    and ``dpi_ring_bytes`` is the memory between the kernel and each of them.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
@@ -102,6 +104,9 @@ class AgentSettings(BaseSettings):
     sources: int = Field(default=16_384, ge=64, le=1_048_576)
     affinities: int = Field(default=65_536, ge=1024, le=16_777_216)
     half_open_limit: int = Field(default=16_384, ge=1, le=16_777_216)
+    sniffed_flows: int = Field(default=65_536, ge=64, le=4_194_304)
+    dpi_workers: int = Field(default=0, ge=0, le=64)
+    dpi_ring_bytes: int = Field(default=16_777_216, ge=65_536, le=1_073_741_824)
     program_statistics: bool = False
     metrics_backends: int = Field(default=10_000, ge=0, le=65_535)
     tc: TcHook = TcHook.AUTO
@@ -114,6 +119,18 @@ class AgentSettings(BaseSettings):
         if not 1 <= first <= last <= 65535:
             raise ValueError("nat_ports: the first port must not be above the last, both within 1-65535")
         return self
+
+    @model_validator(mode="after")
+    def _rings_are_powers_of_two(self) -> Self:
+        if self.dpi_ring_bytes & (self.dpi_ring_bytes - 1):
+            below = 1 << (self.dpi_ring_bytes.bit_length() - 1)
+            raise ValueError(f"dpi_ring_bytes: a ring's size is a power of two, such as {below} or {2 * below}")
+        return self
+
+    @property
+    def worker_count(self) -> int:
+        """Worker processes of the sniffer's engine."""
+        return self.dpi_workers or max(1, (os.cpu_count() or 1) // 4)
 
     @property
     def scope(self) -> str:

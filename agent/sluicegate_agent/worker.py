@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sluicegate_agent.attach import Attached, AttachError, Attachments
 from sluicegate_agent.datapath.kernel import KernelDatapath
@@ -42,6 +42,19 @@ class Step:
     converged: bool
 
 
+class Sniffing(Protocol):
+    """What is to be sniffed."""
+
+    @property
+    def interfaces(self) -> Mapping[InterfaceIndex, str]:
+        """Interfaces that need our programs for it, each with the reason."""
+        ...
+
+    def apply(self, manifest: Manifest, attached: Mapping[InterfaceIndex, Attached]) -> bool:
+        """Bring its tables in line with what is attached; False when it is to be tried again."""
+        ...
+
+
 class KernelWorker:
     """Owns the data path and the links of one set of programs at a time."""
 
@@ -75,9 +88,13 @@ class KernelWorker:
         now: float,
         *,
         steering: Mapping[BackendKey, Steer],
+        sniffing: Sniffing,
     ) -> Step:
         """Bring the kernel in line. Raises DatapathError when the tables cannot be read, KernelError for links."""
-        desired = self._builder.build(balancers, network, health, self._reconciler.observed(), now, steering=steering)
+        observed = self._reconciler.observed()
+        desired = self._builder.build(
+            balancers, network, health, observed, now, steering=steering, sniffed=sniffing.interfaces
+        )
         # Programs come before tables: a VIP must not take requests whose replies nobody translates.
         errors = self._attach(desired.attachments, network)
         report = self._reconciler.reconcile(desired.state)
@@ -89,11 +106,13 @@ class KernelWorker:
         for ifindex in (self._carriers | self._attachments.observed().keys()) - desired.attachments.keys():
             self._attachments.detach(ifindex)
         self._carriers = frozenset(desired.attachments)
+        sniffs = sniffing.apply(self._manifest, self._attachments.observed())
         refused = tuple(failure.error for failure in report.failed)
         for text in refused:
             log.warning("the kernel refused: %s", text)
         applied = Applied(frozenset(self._reconciler.observed().vips), refused, errors)
-        return Step(desired, applied, self._attachments.observed(), report.converged and not errors)
+        converged = report.converged and not errors and sniffs
+        return Step(desired, applied, self._attachments.observed(), converged)
 
     def counters(self) -> Counters:
         """All counters now."""

@@ -12,8 +12,6 @@ from sluicegate_api.forwarding import ForwardingMode
 from sluicegate_api.loadbalancer import LoadBalancer
 
 NOT_YET = "not supported here yet"
-LIVE_SNIFFING = f"{NOT_YET}: live sniffing; sluicegate replay FILE -f ... runs it on a capture"
-"""Why an agent does not run a sniffer that is valid."""
 
 
 def unsupported(resource: LoadBalancer | DpiSniffer) -> tuple[FieldProblem, ...]:

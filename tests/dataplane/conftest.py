@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import EGRESS, Bench, Hook, lay_out_network
@@ -20,9 +21,11 @@ from sluicegate_agent.loader.client import load
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.loader.request import LoadRequest, bpf_sources
 from sluicegate_agent.settings import load_settings
+from sniff_bench import SniffBench
 
 CLONE_NEWNET = 0x40000000
 SIZES = {"FLOWS": 1024, "NATS": 1024, "SERVICES": 16, "FRONTENDS": 64, "BACKENDS": 128, "NEXTHOPS": 128}
+SIZES |= {"SNIFFS": 1024, "SNIFF_SLOTS": 2048, "SNIFF_PREFIXES": 16384}
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +93,13 @@ def bench(manifest: Manifest, own_network: None) -> Iterator[Bench]:
             _empty(tables)
 
 
+@pytest.fixture
+def sniffer(bench: Bench) -> Iterator[SniffBench]:
+    """A sniffer to be, with nothing that it looks at."""
+    with SniffBench(bench) as rig:
+        yield rig
+
+
 def _load(pins: Path, **features: bool) -> Manifest:
     request = LoadRequest(bpf_sources(), pins, SIZES, features, cache=load_settings().cache_dir)
     return load(request, progress=lambda _: None)
@@ -102,8 +112,8 @@ def _empty(tables: KernelTables) -> None:
             for key in list(table.map.keys()):
                 table.map.delete(key)
         else:
-            keys = b"".join(index.to_bytes(4, "little") for index in range(rows))
-            table.map.update_batch(keys, bytes(rows * table.map.stored_size), rows)
+            keys = np.arange(rows, dtype="<u4")
+            table.map.update_batch(keys.tobytes(), bytes(rows * table.map.stored_size), rows)
 
 
 def _call(function: str, *arguments: int) -> None:

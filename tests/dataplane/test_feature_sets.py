@@ -17,15 +17,24 @@ pytestmark = pytest.mark.kernel
 FAMILIES = ("IPV4", "IPV6")
 MODES = ("FULL_NAT", "DNAT", "DIRECT_RETURN")
 SETS = [
-    families + modes
+    families + modes + sniff
     for families in (("IPV4",), ("IPV6",), FAMILIES)
+    for sniff in ((), ("SNIFF",))
     for modes in (
         tuple(name for name, on in zip(MODES, switches, strict=True) if on) for switches in product((0, 1), repeat=3)
     )
-    if modes
+    if modes or sniff
 ]
-# The smallest sets of each kind are loaded in every run: what is left out is what a missing #if breaks first.
-ALWAYS = {("IPV4", "FULL_NAT"), ("IPV6", "DNAT"), (*FAMILIES, "DIRECT_RETURN")}
+# The smallest sets of each kind are loaded in every run: what is left out is what a missing #if breaks first. And the
+# sniffer alone, in one family, and with all that there is: the heaviest.
+ALWAYS = {
+    ("IPV4", "FULL_NAT"),
+    ("IPV6", "DNAT"),
+    (*FAMILIES, "DIRECT_RETURN"),
+    ("IPV4", "SNIFF"),
+    ("IPV6", "SNIFF"),
+    (*FAMILIES, *MODES, "SNIFF"),
+}
 # Far below the kernel's million: another kernel's verifier prunes less.
 VERIFIED_AT_MOST = 500_000
 
@@ -38,7 +47,7 @@ VERIFIED_AT_MOST = 500_000
 def test_a_feature_set_loads(features: tuple[str, ...], virtual_devices: bool) -> None:
     bpffs.mount_if_missing()
     pins = Path("/sys/fs/bpf", f"sgt-{secrets.token_hex(4)}")
-    wanted = {name: name in features for name in (*FAMILIES, *MODES)} | {"PARTIAL_CHECKSUMS": virtual_devices}
+    wanted = {name: name in features for name in (*FAMILIES, *MODES, "SNIFF")} | {"PARTIAL_CHECKSUMS": virtual_devices}
     try:
         manifest = load(
             LoadRequest(bpf_sources(), pins, sizes={"FLOWS": 1024, "NATS": 1024}, features=wanted),

@@ -31,6 +31,7 @@ REACHED = {
     "test_ping.py": {"answered_echo"},
     "test_request_and_reply.py": {"forwarded_request", "forwarded_reply"},
     "test_selection.py": {"no_backend", "backend_gone"},
+    "test_sniff_verdicts.py": {"sniff_dropped"},
 }
 """Beside the table of the parser's cases: which file expects which reasons."""
 

@@ -162,6 +162,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             length &= 0x3fffffff;
             memcpy(ring + consumer, &length, 4);
         }
+        for (uint64_t i = 0; data[0] & 8 && i < 16; i++) { /* some of them are flows */
+            if (sg_drop(engine, i << 32 | ((i + (uint64_t)round) & 15), (uint32_t)i, SG_BY_RULE, 1) < 0) abort();
+            take_events();
+        }
         if (round == 2 && data[0] & 2 && sg_rules_swap(engine, 0, round & 1 ? NULL : rules())) abort();
     }
     sg_expire(engine, UINT64_MAX / 2, 8);

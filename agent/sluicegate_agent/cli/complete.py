@@ -27,9 +27,16 @@ def balancers(ctx: typer.Context, incomplete: str) -> list[str]:
     return _either(_entries(_names(ctx), "loadbalancers"), incomplete)
 
 
+def sniffers(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``[NAMESPACE/]NAME``."""
+    return _either(_entries(_names(ctx), "sniffers"), incomplete)
+
+
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """``lb/[NAMESPACE/]NAME``."""
-    return _either(_entries(_names(ctx), "loadbalancers"), incomplete, prefix="lb/")
+    """``lb/[NAMESPACE/]NAME`` and ``dpi/[NAMESPACE/]NAME``."""
+    names = _names(ctx)
+    found = _either(_entries(names, "loadbalancers"), incomplete, prefix="lb/")
+    return [*found, *_either(_entries(names, "sniffers"), incomplete, prefix="dpi/")]
 
 
 def backends(ctx: typer.Context, incomplete: str) -> list[str]:

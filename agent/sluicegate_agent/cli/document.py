@@ -192,12 +192,120 @@ class Drop(_Part):
     packets: int
 
 
+class SniffedInterface(_Part):
+    """An interface that a sniffer wants; ``mode`` is empty while it carries no programs."""
+
+    name: str
+    mode: str
+    sniffed: bool
+    reason: str
+
+
+class Decided(_Part):
+    """Flows by what ended the look at them."""
+
+    budget: int
+    verdict: int
+    pressure: int
+    drop: int
+
+
+class SniffRule(_Part):
+    """Flows that a rule took."""
+
+    name: str
+    flows: int
+
+
+class Worker(_Part):
+    """A process of the engine; all sniffers share them."""
+
+    number: int
+    state: str
+    reason: str
+    pid: int | None
+    restarts: int
+    quarantined: int
+    cpu_seconds: float
+    memory_bytes: int
+    ring_bytes: int
+    ring_used: int
+    lost: int
+    lines: int
+    lines_dropped: int
+    ends_dropped: int
+    records: int
+
+
+class SignatureCounts(_Part):
+    """What became of a sniffer's signatures."""
+
+    loaded: int
+    rewritten: int
+    refused: int
+    quarantined: int
+    loading: bool
+    error: str
+    examples: list[str]
+
+
+class EventOutput(_Part):
+    """Where a sniffer's events go."""
+
+    type: str
+    path: str
+    written: int
+    dropped: int
+    lost: int
+    queued: int
+    problem: str
+
+
+class Sniffer(_Part):
+    """One sniffer. ``reasons`` say for each part that holds nothing why."""
+
+    namespace: str
+    name: str
+    source: str
+    ready: bool
+    conditions: list[Condition]
+    interfaces: list[SniffedInterface]
+    sent_share: float | None
+    packets: int
+    bytes: int
+    sent: int
+    sent_bytes: int
+    empty: int
+    stopped: int
+    dropped: int
+    ignored: int
+    fragments: int
+    unreadable: int
+    lost: int
+    no_worker: int
+    no_room: int
+    flows: int
+    active_flows: int
+    decided_flows: Decided
+    rules: list[SniffRule]
+    unmatched_flows: int
+    workers: list[Worker]
+    cpu_seconds_per_million_packets: float | None
+    signatures: SignatureCounts | None
+    classification: str | None
+    output: EventOutput | None
+    events: dict[str, int]
+    reasons: dict[str, str]
+    notes: list[str]
+
+
 class Status(_Part):
     """The whole document."""
 
     ready: bool
     interfaces: list[Interface]
     loadbalancers: list[LoadBalancer]
+    sniffers: list[Sniffer] = []
     flows: Flows
     drops: list[Drop]
     problems: list[str]

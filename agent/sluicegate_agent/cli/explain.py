@@ -32,16 +32,16 @@ def explain(
     """Show what an agent would program from these files on this machine, and what that costs. Changes nothing.
 
     For each port and address family: VIPs, algorithm, forwarding mode, the selection table with each backend's share of
-    it as if all were healthy, health checks and questions for load per second; then the interfaces that match here, the
-    parts of the programs that are compiled, and the memory of every kernel table with the sizes that SLUICEGATE_*
-    gives. No agent and no privileges are needed.
+    it as if all were healthy, health checks and questions for load per second; for each sniffer its interfaces, rules
+    and budget; then the interfaces that match here, the parts of the programs that are compiled, and the memory of
+    every kernel table with the sizes that SLUICEGATE_* gives. No agent and no privileges are needed.
 
     Exits with 1 when something is wrong with the files, as "sluicegate validate" does; what is right is explained all
     the same.
     """
     from sluicegate_agent.cli.validate import problem_rows, problems_of, read_files  # noqa: PLC0415
     from sluicegate_agent.settings import SettingsError, load_settings  # noqa: PLC0415
-    from sluicegate_agent.source.configuration import Configuration, configure, not_run  # noqa: PLC0415
+    from sluicegate_agent.source.configuration import Configuration, configure  # noqa: PLC0415
     from sluicegate_api.validation import validate_documents  # noqa: PLC0415
 
     found = read_files([*files, *(more or ())])
@@ -50,7 +50,7 @@ def explain(
     except SettingsError as error:
         fail(str(error), code=ExitCode.USAGE)
     result = validate_documents(list(found.texts.items()))
-    problems = [*problems_of(found, result), *not_run(result)]
+    problems = problems_of(found, result)
     document = _document(configure(found, Configuration()), settings)
     if output is OutputFormat.TABLE:
         for problem in problems:
@@ -65,16 +65,20 @@ def explain(
 
 def _document(configuration: Configuration, settings: AgentSettings) -> dict[str, Any]:
     from sluicegate_agent.loader.errors import LoaderError  # noqa: PLC0415
-    from sluicegate_agent.programs import limits, needed_features, request  # noqa: PLC0415
+    from sluicegate_agent.programs import SNIFF, limits, needed_features, request  # noqa: PLC0415
     from sluicegate_agent.reports.explain import explain as explained  # noqa: PLC0415
+    from sluicegate_agent.reports.explain_sniffers import ring_memory  # noqa: PLC0415
     from sluicegate_agent.reports.map_memory import map_memory  # noqa: PLC0415
 
     snapshot, blind = _look(configuration, settings.netns)
-    asked = request(settings, Path(), needed_features(configuration.effective()))
+    needed = needed_features(configuration.effective(), configuration.running_sniffers())
+    asked = request(settings, Path(), needed)
     try:
         memory = map_memory(asked, _possible_cpus())
     except (LoaderError, ValueError) as error:
         memory, blind = (), [*blind, f"the memory of the kernel's tables cannot be told: {error}"]
+    if SNIFF in needed:
+        memory = (*memory, ring_memory(settings.worker_count, settings.dpi_ring_bytes))
     return explained(configuration, snapshot, limits(settings), memory, blind)
 
 

@@ -18,8 +18,10 @@ def print_tables(document: dict[str, Any], console: Console) -> None:
     """Load balancers one by one, then what all of them need together."""
     for balancer in document["loadbalancers"]:
         _print_balancer(balancer, console)
-    if not document["loadbalancers"]:
-        console.print("no load balancer of these files can be applied\n")
+    for sniffer in document["sniffers"]:
+        _print_sniffer(sniffer, console)
+    if not document["loadbalancers"] and not document["sniffers"]:
+        console.print("no load balancer and no sniffer of these files can be applied\n")
     totals = document["totals"]
     _say(
         console,
@@ -42,6 +44,27 @@ def _print_balancer(balancer: dict[str, Any], console: Console) -> None:
         _say(console, f"  note: {note}")
     for service in balancer["services"]:
         _print_service(service, console)
+    console.print()
+
+
+def _print_sniffer(sniffer: dict[str, Any], console: Console) -> None:
+    console.print(f"[bold]{escape(sniffer['namespace'] + '/' + sniffer['name'])}[/]  ({escape(sniffer['source'])})")
+    where = [f"{each['name']} ({each['reason']})" for each in sniffer["interfaces"]]
+    _say(console, f"  sniffed here: {', '.join(where) or 'nowhere'}")
+    rules = [f"{each['name']}{' (left alone)' if each['ignore'] else ''}" for each in sniffer["rules"]]
+    _say(console, f"  flows: {', '.join(rules) or 'all'}")
+    budget = sniffer["budget"]
+    _say(
+        console,
+        f"  of each at most {budget['maxPackets']} packets, {budget['payloadPackets']} with data, and "
+        f"{short_bytes(budget['payloadBytes'])} of data{', less under pressure' if budget['adaptive'] else ''}",
+    )
+    output = sniffer["output"]
+    target = "nowhere" if output is None else output["path"] or output["type"]
+    actions = ", ".join(sniffer["actions"]) or "none"
+    _say(console, f"  classification: {sniffer['depth']}; actions: {actions}; events: {target}")
+    for note in sniffer["notes"]:
+        _say(console, f"  note: {note}")
     console.print()
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": _Entry(f"{_CLI}.status", "status", "Show what the agent runs, and how it is."),
     "top": _Entry(f"{_CLI}.top", "top", "Watch backends or VIPs at work: rates, times and weights."),
     "flows": _Entry(f"{_CLI}.flows", "flows", "List the connections that are balanced right now."),
+    "observe": _Entry(f"{_CLI}.observe", "observe", "Show flows and alerts that sniffers find, as they come."),
     "why": _Entry(f"{_CLI}.why", "why", "Say why a load balancer works or not, or what becomes of one packet."),
     "drain": _Entry(f"{_CLI}.operate", "drain", "Give a backend no new connections for a while, on this node."),
     "ready": _Entry(f"{_CLI}.operate", "ready", "Take back what drain said."),
@@ -59,9 +60,11 @@ class LazyCommands(TyperGroup):
 
 def _load(name: str) -> Any:
     entry = COMMANDS[name]
-    function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
+    module = import_module(entry.module)
+    function: Callable[..., Any] = getattr(module, entry.function)
+    kind: type[TyperCommand] = getattr(module, "COMMAND_CLASS", TyperCommand)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    single.command(name, help=function.__doc__ or entry.help)(function)
+    single.command(name, cls=kind, help=function.__doc__ or entry.help)(function)
     return typer.main.get_command(single)
 
 

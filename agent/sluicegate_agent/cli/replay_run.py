@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,7 +49,7 @@ def run_replay(
             with open_engine(sniffer, offline_limits(), base) as opened:
                 lines = EveLines(Origin(vnf, node, capture.name), opened.engine, opened.signatures)
                 run = OfflineRun(
-                    sniff_policy(spec),
+                    replace(sniff_policy(spec), send_empty=opened.send_empty),
                     opened.engine,
                     lines,
                     output,

@@ -71,6 +71,7 @@ def _sent(console: Console, summary: Summary) -> None:
         "stopped": "of flows that were done",
         "dropped": "dropped by action",
         "ignored": "of flows that no rule takes",
+        "empty": "without data",
         "fragment": "fragments",
     }
     rest = ", ".join(f"{outcomes[name]} {meaning}" for name, meaning in words.items() if outcomes[name])

@@ -36,11 +36,12 @@ def run(
         bool, typer.Option("--teardown", help="Remove all that this state dir left in the kernel, and exit.")
     ] = False,
 ) -> None:
-    """Run the agent: balance what the files describe, and follow their changes.
+    """Run the agent: balance and sniff what the files describe, and follow their changes.
 
     Sizes come from SLUICEGATE_FLOWS, SLUICEGATE_NAT_ENTRIES, SLUICEGATE_BACKENDS, SLUICEGATE_SOURCES and
-    SLUICEGATE_AFFINITIES; SLUICEGATE_HALF_OPEN_LIMIT bounds the half-open flows of a service. When the agent ends, its
-    programs go on forwarding; the next one takes them over. --teardown removes them.
+    SLUICEGATE_AFFINITIES; SLUICEGATE_HALF_OPEN_LIMIT bounds the half-open flows of a service. SLUICEGATE_SNIFFED_FLOWS,
+    SLUICEGATE_DPI_WORKERS and SLUICEGATE_DPI_RING_BYTES are those of sniffers. On SIGHUP files of events are opened
+    anew. When the agent ends, its programs go on forwarding; the next one takes them over. --teardown removes them.
     """
     from sluicegate_agent.failure import StartError  # noqa: PLC0415
     from sluicegate_agent.logs import set_up_logging  # noqa: PLC0415

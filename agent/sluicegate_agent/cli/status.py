@@ -8,7 +8,7 @@ import typer
 
 from sluicegate_agent.cli.output import STATE_COLOURS, ExitCode, RowsFormat, print_document, print_rows, table_console
 from sluicegate_agent.cli.remote import NetnsOption, SocketOption, ask_agent_or_exit
-from sluicegate_agent.control.protocol import Request
+from sluicegate_agent.control.protocol import JsonObject, Request
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +21,11 @@ def status(
     socket: SocketOption = None,
     output: Annotated[RowsFormat, typer.Option("-o", "--output", help="Form of the answer.")] = RowsFormat.TABLE,
 ) -> None:
-    """Show interfaces, load balancers and backends of the running agent.
+    """Show interfaces, load balancers, backends and sniffers of the running agent.
 
-    -o wide adds the program on each interface, limits in force, effective weights and where they come from, and what
-    this node dropped and why. -o jsonl prints a line for each load balancer.
+    -o wide adds the program on each interface, limits in force, effective weights and where they come from, what
+    this node dropped and why, and of sniffers rules, workers and packets by what became of them. -o jsonl prints a line
+    for each load balancer and each sniffer.
 
     Exits with 0 when everything is ready, 1 when not, 3 when the agent cannot be reached.
     """
@@ -34,15 +35,22 @@ def status(
 
         _print_tables(Status.model_validate(answer), table_console(), wide=output is RowsFormat.WIDE)
     elif output is RowsFormat.JSONL:
-        print_rows(answer["loadbalancers"])
+        print_rows([*_rows(answer, "loadbalancers"), *_rows(answer, "sniffers")])
     else:
         print_document(answer, output)
     raise typer.Exit(ExitCode.OK if answer["ready"] else ExitCode.NOT_HEALTHY)
 
 
+def _rows(answer: JsonObject, kind: str) -> list[object]:
+    found = answer.get(kind)
+    return found if isinstance(found, list) else []
+
+
 def _print_tables(document: Status, console: Console, *, wide: bool) -> None:
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from sluicegate_agent.cli.sniffer_tables import print_sniffer  # noqa: PLC0415
 
     interfaces = Table("INTERFACE", "MODE", "REASON", *(["PROGRAM"] if wide else []), box=None, pad_edge=False)
     for interface in document.interfaces:
@@ -53,8 +61,11 @@ def _print_tables(document: Status, console: Console, *, wide: bool) -> None:
     for balancer in document.loadbalancers:
         console.print()
         _print_balancer(balancer, console, wide=wide)
-    if not document.loadbalancers:
-        console.print("\nno load balancer is configured")
+    for sniffer in document.sniffers:
+        console.print()
+        print_sniffer(sniffer, console, wide=wide)
+    if not document.loadbalancers and not document.sniffers:
+        console.print("\nno load balancer and no sniffer is configured")
     if wide and document.drops:
         drops = Table("DROPPED", "PACKETS", "BECAUSE", box=None, pad_edge=False)
         for drop in document.drops:

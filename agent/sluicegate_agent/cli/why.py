@@ -13,15 +13,17 @@ from sluicegate_agent.cli.remote import NetnsOption, SocketOption, ask_agent
 from sluicegate_agent.control.client import AgentUnreachableError
 from sluicegate_agent.control.protocol import JsonObject, Request
 
-_TARGET = re.compile(r"(?:lb|loadbalancer|sglb)/(?:[^/\s]+/)?[^/\s]+")
+_SNIFFER = "DpiSniffer"
+_KINDS = {"lb": "", "loadbalancer": "", "sglb": "", "dpi": _SNIFFER, "dpisniffer": _SNIFFER, "sgdpi": _SNIFFER}
+_TARGET = re.compile(rf"({'|'.join(_KINDS)})/((?:[^/\s]+/)?[^/\s]+)")
 
 
 def why(
     target: Annotated[
         str,
         typer.Argument(
-            help="A load balancer, or the client of a packet: 10.0.0.7:40000",
-            metavar="lb/NAME|SRC:PORT",
+            help="A load balancer, a sniffer, or the client of a packet: 10.0.0.7:40000",
+            metavar="lb/NAME|dpi/NAME|SRC:PORT",
             autocompletion=complete.targets,
         ),
     ],
@@ -39,7 +41,7 @@ def why(
     socket: SocketOption = None,
     output: Annotated[LinesFormat, typer.Option("-o", "--output", help="Form of the answer.")] = LinesFormat.TABLE,
 ) -> None:
-    """Say why a load balancer works or not: checks from the agent to the last packet, in order.
+    """Say why a load balancer or a sniffer works or not: checks from the agent to the last packet, in order.
 
     With SRC:PORT VIP:PORT: what becomes of that client's packet, from the interface to the backend. At the end the
     loaded program is run on a made-up packet (an ACK if the connection is known, else a SYN or an empty datagram).
@@ -48,7 +50,7 @@ def why(
 
     Exits with 0 when all checks hold, 1 when one fails, 3 when the agent cannot be reached.
     """
-    request = _packet(target, vip, protocol) if vip is not None else _balancer(target)
+    request = _packet(target, vip, protocol) if vip is not None else _object(target)
     try:
         answer = ask_agent(request, netns, socket)
         code = ExitCode.OK if answer["ok"] else ExitCode.NOT_HEALTHY
@@ -64,14 +66,16 @@ def why(
     raise typer.Exit(code)
 
 
-def _balancer(target: str) -> Request:
-    if not _TARGET.fullmatch(target):
+def _object(target: str) -> Request:
+    found = _TARGET.fullmatch(target)
+    if found is None:
         fail(
-            f"{target!r} names no load balancer",
-            "write lb/NAME or lb/NAMESPACE/NAME, or for one packet: why SRC:PORT VIP:PORT [tcp|udp]",
+            f"{target!r} names no load balancer and no sniffer",
+            "write lb/NAME, lb/NAMESPACE/NAME or dpi/NAME, or for one packet: why SRC:PORT VIP:PORT [tcp|udp]",
             code=ExitCode.USAGE,
         )
-    return Request("why", {"target": target.partition("/")[2]})
+    kind = _KINDS[found[1]]
+    return Request("why", {"target": found[2], **({"kind": kind} if kind else {})})
 
 
 def _packet(client: str, vip: str, protocol: str | None) -> Request:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from sluicegate_agent.control.protocol import (
@@ -12,6 +15,7 @@ from sluicegate_agent.control.protocol import (
     MalformedMessageError,
     Request,
     Response,
+    about_stream,
     socket_path,
 )
 
@@ -54,13 +58,55 @@ def find_socket(netns: str | None = None, path: Path | None = None, *, directory
 
 def ask(path: Path, request: Request, *, timeout: float = ANSWER_SECONDS) -> JsonObject:
     """Send one request and wait for its result. ``timeout`` in seconds."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    with _asked(path, request, timeout) as (result, _, _):
+        return result
+
+
+@contextmanager
+def stream(path: Path, request: Request) -> Iterator[tuple[JsonObject, Iterator[bytes]]]:
+    """Send a request for a stream: its first object, and its lines. Those wait as long as it takes.
+
+    Raises AgentUnreachableError, also when the agent ends before the stream does.
+    """
+    with _asked(path, request, ANSWER_SECONDS) as (result, connection, lines):
+        connection.settimeout(None)
+        yield result, _lines(path, lines)
+
+
+@contextmanager
+def _asked(path: Path, request: Request, timeout: float) -> Iterator[tuple[JsonObject, socket.socket, BufferedReader]]:
+    """The connection after its first answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as lines:
+        with _explained(path, timeout):
             connection.settimeout(timeout)
             connection.connect(str(path))
             connection.sendall(request.encode())
-            with connection.makefile("rb") as lines:
-                line = lines.readline()
+            line = lines.readline()
+        try:
+            response = Response.decode(line)
+        except MalformedMessageError as error:
+            raise AgentUnreachableError(
+                f"the answer on {path} {error}" if line else f"the agent on {path} closed the connection",
+                "agent and command line may be of different versions: compare sluicegate --version",
+            ) from error
+        if response.error is not None:
+            raise CommandFailedError(response.error)
+        yield response.result, connection, lines
+
+
+def _lines(path: Path, lines: BufferedReader) -> Iterator[bytes]:
+    with _explained(path, 0.0):
+        while (line := lines.readline()).endswith(b"\n"):
+            yield line
+            if (about := about_stream(line)) is not None and "end" in about:
+                return
+    raise AgentUnreachableError(f"the agent on {path} has gone", "its log tells why; sluicegate status")
+
+
+@contextmanager
+def _explained(path: Path, timeout: float) -> Iterator[None]:
+    try:
+        yield
     except PermissionError as error:
         raise AgentUnreachableError(f"no permission for {path}", "the control socket is root's: use sudo") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -77,16 +123,6 @@ def ask(path: Path, request: Request, *, timeout: float = ANSWER_SECONDS) -> Jso
         raise AgentUnreachableError(
             f"cannot talk to {path}: {error.strerror or error}", "see the agent's log"
         ) from error
-    try:
-        response = Response.decode(line)
-    except MalformedMessageError as error:
-        raise AgentUnreachableError(
-            f"the answer on {path} {error}" if line else f"the agent on {path} closed the connection",
-            "agent and command line may be of different versions: compare sluicegate --version",
-        ) from error
-    if response.error is not None:
-        raise CommandFailedError(response.error)
-    return response.result
 
 
 def _listens(path: Path) -> bool:

@@ -1,4 +1,8 @@
-"""What goes over the control socket: one line of JSON each way, then the connection closes."""
+"""What goes over the control socket: one line of JSON each way, then the connection closes.
+
+A stream goes on after its first line, until either side closes: each line is one object. Those with the key ``stream``
+alone are about the stream itself; the last one says that it is complete.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ ANSWER_SECONDS = 10.0
 """How long either side waits for the other."""
 
 JsonObject = dict[str, object]
+
+_ABOUT = b'{"stream": '
 
 
 class MalformedMessageError(Exception):
@@ -60,6 +66,19 @@ class Response:
         if isinstance(result := message.get("result"), dict):
             return cls(result=result)
         raise MalformedMessageError("has neither a result nor an error")
+
+
+def stream_line(**about: object) -> bytes:
+    """A line about the stream: ``missed`` lines before this one, ``backlog`` done, ``end``."""
+    return json.dumps({"stream": about}).encode() + b"\n"
+
+
+def about_stream(line: bytes) -> JsonObject | None:
+    """What a line says about its stream; None for a line of content."""
+    if not line.startswith(_ABOUT):
+        return None
+    about = _object(line)["stream"]
+    return about if isinstance(about, dict) else {}
 
 
 def _object(line: bytes) -> JsonObject:

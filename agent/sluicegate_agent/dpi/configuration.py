@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from sluicegate_agent.dpi.capture.headers import ICMP, ICMPV6, SCTP, TCP, UDP
-from sluicegate_agent.dpi.engine import Kind, Limits, Policy, Tables
-from sluicegate_agent.dpi.labels import ENCRYPTED, NDPI_NAMES
+from sluicegate_agent.dpi.engine_model import Limits, Policy
 from sluicegate_agent.dpi.sniffing.rules import Side, SniffRule
 from sluicegate_agent.dpi.sniffing.sniffer import DEFAULT_CAPACITY, Budget, SniffPolicy
 from sluicegate_api import dpisniffer
@@ -23,7 +19,6 @@ _NUMBERS = {
 }
 _NEVER = 1 << 30
 """Seconds, 34 years: offline the sniffer alone says when a flow is over."""
-_EVENT, _EVENT_WITH_TEXT = 1, 3
 _LEAN: tuple[tuple[None, str, str], ...] = tuple(
     (None, name, "0")
     for name in (
@@ -36,20 +31,22 @@ _LEAN: tuple[tuple[None, str, str], ...] = tuple(
 )
 
 
-class ProtocolNumbers(Protocol):
-    """The engine's numbers of protocols by name."""
-
-    def protocols(self) -> Mapping[str, int]:
-        """All of them."""
-        ...
-
-
 def sniff_policy(spec: DpiSnifferSpec) -> SniffPolicy:
     """Rules and budget as the sniffer takes them."""
     rules = () if spec.sniff is None else tuple(_rule(index, rule) for index, rule in enumerate(spec.sniff))
     budget = Budget(spec.budget.payload_packets, spec.budget.payload_bytes, spec.budget.max_packets)
     drops = [action.effective_seconds for action in spec.actions or () if action.action is ActionType.DROP]
     return SniffPolicy(rules=rules, budget=budget, drop_seconds=max(drops, default=DEFAULT_ACTION_SECONDS))
+
+
+def rule_drops(spec: DpiSnifferSpec) -> dict[int, int]:
+    """By sid, for how many seconds rules drop whose match alone is enough: the engine does it at once."""
+    found: dict[int, int] = {}
+    for action in spec.actions or ():
+        if action.action is ActionType.DROP and not action.match.needs_classification:
+            for sid in action.match.signature_ids or ():
+                found[sid] = max(action.effective_seconds, found.get(sid, 0))
+    return found
 
 
 def engine_policy(spec: DpiSnifferSpec) -> Policy:
@@ -77,22 +74,6 @@ def offline_limits() -> Limits:
 def ndpi_settings(depth: Depth) -> tuple[tuple[None, str, str], ...]:
     """nDPI's own settings. Lean leaves out what costs a quarter of its time and adds no label, name or JA4."""
     return () if depth is Depth.FULL else _LEAN
-
-
-def engine_tables(labels: ProtocolNumbers) -> Tables:
-    """Which events the engine hands out, all that become lines; and what it must know of protocols."""
-    numbers = labels.protocols()
-    want: dict[tuple[Kind, int | None], int] = {
-        (Kind.CLASSIFIED, None): _EVENT_WITH_TEXT,
-        (Kind.GAVE_UP, None): _EVENT_WITH_TEXT,
-        (Kind.ALERT, None): _EVENT,
-        (Kind.END, None): _EVENT_WITH_TEXT,
-    }
-    return Tables(
-        want=want,
-        encrypted=frozenset(numbers[name] for name in ENCRYPTED if name in numbers),
-        app={numbers[name]: int(app) for app, names in NDPI_NAMES.items() for name in names if name in numbers},
-    )
 
 
 def _rule(index: int, rule: dpisniffer.SniffRule) -> SniffRule:

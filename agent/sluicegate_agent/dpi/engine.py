@@ -13,6 +13,7 @@ from sluicegate_agent.dpi.engine_model import (
     APPS,
     DETAIL,
     EVENT,
+    MAX_DROP_SECONDS,
     RISKS,
     Action,
     Batch,
@@ -26,6 +27,7 @@ from sluicegate_agent.dpi.engine_model import (
     Tables,
 )
 from sluicegate_agent.dpi.engine_rules import CompiledRules, check_pattern, compile_rules, time_pattern
+from sluicegate_agent.dpi.live.ring import KernelRing
 from sluicegate_agent.dpi.ndpi_provider import NdpiLibrary
 from sluicegate_agent.dpi.records import MemoryRing
 
@@ -89,6 +91,7 @@ class Engine:
         self._ffi, self._lib = ffi, lib
         self._limits = limits
         self._keep: dict[str, Any] = {}
+        self._risks: dict[int, str] = {}
         self.no_classification: str | None = "nDPI was not asked for"
         self._engine = self._new()
         if ndpi is not None:
@@ -182,7 +185,10 @@ class Engine:
 
     def risk_name(self, bit: int) -> str:
         """nDPI's words for a bit of the risk mask."""
-        return binding.text(self._lib.sg_ndpi_risk(self._engine, bit)) or ""
+        name = self._risks.get(bit)
+        if name is None:
+            name = self._risks[bit] = binding.text(self._lib.sg_ndpi_risk(self._engine, bit)) or ""
+        return name
 
     def risk_score(self, bit: int) -> int:
         """nDPI's score of a bit of the risk mask, client's and server's together."""
@@ -216,6 +222,7 @@ class Engine:
         native.min_risk = policy.min_risk
         native.risk_action = policy.risk_action
         native.classify = policy.classify
+        native.drop_seconds = policy.drop_seconds
         for app, action in policy.on_app.items():
             native.on_app[app] = action
         binding.check(self._lib.sg_policy_set(self._engine, number, native), f"policy {number}")
@@ -230,7 +237,10 @@ class Engine:
             raise EngineError(msg)
 
     def use_verdicts(self, words: Any) -> None:
-        """Write verdicts into this buffer of u64, a power of two of them: words[slot] = generation << 32 | action."""
+        """Write verdicts into this buffer of u64, a power of two of them.
+
+        words[slot] = generation << 32 | seconds << 8 | action; seconds of a drop.
+        """
         memory = self._ffi.from_buffer("uint64_t[]", words, require_writable=True)
         count = len(memory)
         if count == 0 or count & (count - 1):
@@ -248,11 +258,13 @@ class Engine:
         self._keep["mark"] = memory
         self._lib.sg_mark_words(self._engine, memory)
 
-    def run(self, ring: MemoryRing, max_records: int = 4096) -> Batch:
+    def run(self, ring: MemoryRing | KernelRing, max_records: int = 4096) -> Batch:
         """Take records; `taken` is fewer than asked for when the ring is empty or the batch is full.
 
-        A ring that is empty afterwards can be written from its start again.
+        A ring in memory that is empty afterwards can be written from its start again.
         """
+        if isinstance(ring, KernelRing):
+            return self._batch(self._lib.sg_run(self._engine, ring.native(self._ffi), max_records))
         view = self._ffi.from_buffer("uint8_t[]", ring.memory)
         consumer = self._ffi.new("uint64_t *", ring.consumed)
         producer = self._ffi.new("uint64_t *", min(ring.produced, len(ring.memory)))
@@ -273,6 +285,15 @@ class Engine:
         ended = self._lib.sg_end(self._engine, flow_id, now_ns)
         binding.check(ended, "a flow was not ended")
         return self._batch(ended)
+
+    def drop(self, flow_id: int, seconds: int, reason: Reason, now_ns: int) -> Batch:
+        """Drop a flow for what its events said; `taken` is 0 for one that is not known, whose word is written as well.
+
+        Classification of the flow ends with it.
+        """
+        known = self._lib.sg_drop(self._engine, flow_id, min(seconds, MAX_DROP_SECONDS), reason, now_ns)
+        binding.check(known, "a flow was not dropped")
+        return self._batch(known)
 
     def flush(self, now_ns: int, max_flows: int = 4096) -> Batch:
         """End flows, idle or not; call until `taken` is 0."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 APPS: Final = 1024
 RISKS: Final = 64
+MAX_DROP_SECONDS: Final = (1 << 24) - 1
 EVENT: Final = struct.Struct("<QQHHHHIIII16s16sHHBBBBII")
 DETAIL: Final = struct.Struct("<QQQQQIIIIIHHBBBBBBHII")
 
@@ -157,6 +158,7 @@ class Policy:
     payload_bytes: int = 16_384
     min_risk: int = 0
     risk_action: Action = Action.NONE
+    drop_seconds: int = 0  # how long that and on_app drop, below 2^24; 0 leaves it to who reads the word
     classify: bool = True
     on_app: Mapping[int, Action] = field(default_factory=dict)  # nDPI id -> action when the label is final
 

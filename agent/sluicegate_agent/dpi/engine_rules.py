@@ -1,10 +1,11 @@
 """Rules and patterns on their way into the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sluicegate_agent.dpi import binding
 from sluicegate_agent.dpi.binding import EngineError, PatternError
+from sluicegate_agent.dpi.engine_model import MAX_DROP_SECONDS
 from sluicegate_agent.dpi.rules.tables import NO_OFFSET, RuleTables
 
 _T = TypeVar("_T")
@@ -32,8 +33,11 @@ class CompiledRules:
             binding.module().lib.sg_compiled_free(self._handle)
 
 
-def compile_rules(rules: RuleTables) -> CompiledRules:
-    """Check and compile; takes seconds for thousands of rules, needs no engine and holds no lock meanwhile."""
+def compile_rules(rules: RuleTables, drop_seconds: Mapping[int, int] = {}) -> CompiledRules:
+    """Check and compile; takes seconds for thousands of rules, needs no engine and holds no lock meanwhile.
+
+    `drop_seconds`, by sid, says how long rules drop whose action that is.
+    """
     native = binding.module()
     ffi, lib = native.ffi, native.lib
     keep: list[Any] = []
@@ -64,6 +68,7 @@ def compile_rules(rules: RuleTables) -> CompiledRules:
             rule.app,
             rule.flags,
             rule.action,
+            min(drop_seconds.get(rule.sid, 0), MAX_DROP_SECONDS),
         )
         for rule in rules.rules
     ]

@@ -7,27 +7,29 @@ comes. So the share of packets that goes up is what the kernel would send.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from sluicegate_agent.dpi.actions import ActionTable
 from sluicegate_agent.dpi.capture.files import Reader
 from sluicegate_agent.dpi.capture.model import Ending
 from sluicegate_agent.dpi.capture.tunnels import innermost
-from sluicegate_agent.dpi.engine import Action, Batch, Detail, Event, Kind
+from sluicegate_agent.dpi.engine_model import Batch, Detail, Event, Reason
 from sluicegate_agent.dpi.events.lines import EveLines, FlowTotals, reason_word
 from sluicegate_agent.dpi.events.outputs import Output
+from sluicegate_agent.dpi.live.story import Story
 from sluicegate_agent.dpi.records import MemoryRing
 from sluicegate_agent.dpi.sniffing.flows import End, Flow, State, Why
-from sluicegate_agent.dpi.sniffing.sniffer import VERDICT, Sniffer, SniffPolicy
-from sluicegate_api.dpisniffer import ActionType
+from sluicegate_agent.dpi.sniffing.sniffer import DEFAULT_CAPACITY, Sniffer, SniffPolicy
 
 BATCH_NS = 1_000_000
 RING_BYTES = 4 << 20
 _LARGEST_RECORD = 1 << 17
 _PROGRESS_EVERY = 4096
 _PER_CALL = 4096
+_LAYERS = frozenset({"tls", "http", "dns"})
 _STATES = {State.IGNORE: "ignore", State.SNIFF: "sniff", State.STOP: "stop", State.DROP: "drop"}
 
 
@@ -40,6 +42,10 @@ class RecordEngine(Protocol):
 
     def end(self, flow_id: int, now_ns: int) -> Batch:
         """End one flow."""
+        ...
+
+    def drop(self, flow_id: int, seconds: int, reason: Reason, now_ns: int) -> Batch:
+        """Drop one flow."""
         ...
 
     def flush(self, now_ns: int, max_flows: int = ...) -> Batch:
@@ -86,7 +92,7 @@ class Findings:
 
 
 class OfflineRun:
-    """One capture, one sniffer, one engine. Use once; `findings` grow while it runs."""
+    """One capture, one sniffer, one engine. Use once; `findings` grow while it runs. The story's listener."""
 
     def __init__(
         self,
@@ -105,11 +111,9 @@ class OfflineRun:
         self._engine = engine
         self._lines = lines
         self._output = output
-        self._actions = actions
+        self._story = Story(lines, self, actions, DEFAULT_CAPACITY)
         self._messages = messages
-        self._over: dict[int, tuple[Flow, End]] = {}
         self._to_end: list[int] = []
-        self._early: dict[int, tuple[Event, Detail, bytes]] = {}
         self._pending: list[bytes] = []
         engine.use_verdicts(self.sniffer.verdicts)
 
@@ -152,20 +156,18 @@ class OfflineRun:
     def _flow_ended(self, flow: Flow, end: End) -> None:
         if flow.state is State.IGNORE:
             return
-        self._over[flow.flow_id] = (flow, end)
+        self._story.over(flow.flow_id, partial(_from_flow, flow, end))
         self._to_end.append(flow.flow_id)
 
     def _drain(self) -> None:
         """Let the engine have what is in the ring, then end what ended meanwhile."""
         while self.ring.produced:
-            self._take(self._engine.run(self.ring, _PER_CALL))
+            self._story.take(self._engine.run(self.ring, _PER_CALL))
         if self._to_end:
             now = self.sniffer.now
             for flow_id in self._to_end:
-                self._take(self._engine.end(flow_id, now))
-                early, over = self._early.pop(flow_id, None), self._over.pop(flow_id, None)
-                if early is not None and over is not None:
-                    self._flow(*early, _from_flow(*over, early[1]))
+                self._story.take(self._engine.end(flow_id, now))
+                self._story.settle(flow_id)
             self._to_end.clear()
         if self._pending:
             self._output.write(self._pending)
@@ -176,15 +178,16 @@ class OfflineRun:
         self.sniffer.flows.end_all()
         self._drain()
         while len(batch := self._engine.flush(self.sniffer.now, _PER_CALL)) or batch.taken:
-            self._take(batch)
-        self._emit("stats", [self._lines.stats(self.sniffer.now, self.stats())])
+            self._story.take(batch)
+        self._story.close()
+        self.line("stats", self._lines.stats(self.sniffer.now, self.stats()))
         self._output.write(self._pending)
         self._pending = []
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counters of all parts, as the stats event has them."""
         counters, findings = self.sniffer.counters, self.findings
-        sent, stopped, dropped, ignored, fragments, lost = counters.packets
+        sent, stopped, dropped, ignored, fragments, lost, empty = counters.packets
         return {
             "capture": {
                 "packets": findings.packets,
@@ -198,6 +201,7 @@ class OfflineRun:
                 "ignored": ignored,
                 "fragments": fragments,
                 "lost": lost,
+                "empty": empty,
                 "flows": self.sniffer.flows.opened,
                 "flows_evicted": self.sniffer.flows.evicted,
                 "stopped_by_budget": counters.stopped_by_budget,
@@ -207,62 +211,26 @@ class OfflineRun:
             "engine": self._engine.stats(),
         }
 
-    def _take(self, batch: Batch) -> None:
-        for event in batch:
-            detail = batch.detail(event)
-            if event.kind in {Kind.CLASSIFIED, Kind.GAVE_UP}:
-                self._classified(event, detail, batch.text(event))
-            elif event.kind == Kind.ALERT:
-                self._alert(event, detail)
-            elif event.kind == Kind.END:
-                self._end(event, detail, batch.text(event))
+    def line(self, kind: str, line: bytes) -> None:
+        """One for the output."""
+        self._pending.append(line)
+        self.findings.events["layer" if kind in _LAYERS else kind] += 1
 
-    def _emit(self, kind: str, lines: Iterable[bytes]) -> None:
-        before = len(self._pending)
-        self._pending += lines
-        self.findings.events[kind] += len(self._pending) - before
+    def alert(self, sid: int, action: str) -> None:
+        """For the summary."""
+        self.findings.alerts[sid, f"action {action}" if action else self._messages(sid)] += 1
 
-    def _classified(self, event: Event, detail: Detail, text: bytes) -> None:
-        for line in self._lines.classified(event, detail, text):
-            self._emit("anomaly" if b'"event_type":"anomaly"' in line else "layer", [line])
-        if self._actions is None:
-            return
-        for name, action in self._actions.of_label(event, detail):
-            drop = action.action is ActionType.DROP
-            if drop:
-                self._drop(event.flow_id, action.effective_seconds)
-            self.findings.alerts[0, f"action {name}"] += 1
-            self._emit("alert", [self._lines.action(event, detail, name, blocked=drop)])
-
-    def _alert(self, event: Event, detail: Detail) -> None:
-        if self._actions is not None and (seconds := self._actions.drop_seconds(event.rule, event, detail)):
-            self._drop(event.flow_id, seconds)
-            event = event._replace(action=Action.DROP)
-        self.findings.alerts[event.rule, self._messages(event.rule)] += 1
-        self._emit("alert", [self._lines.alert(event, detail)])
-
-    def _drop(self, flow_id: int, seconds: int) -> None:
-        self.sniffer.drop_seconds[flow_id] = max(seconds, self.sniffer.drop_seconds.get(flow_id, 0))
-        slot, generation = flow_id & 0xFFFFFFFF, flow_id >> 32
-        VERDICT.pack_into(self.sniffer.verdicts, slot * VERDICT.size, generation << 32 | Action.DROP)
-
-    def _end(self, event: Event, detail: Detail, text: bytes) -> None:
-        self.sniffer.drop_seconds.pop(event.flow_id, None)
-        known = self._over.pop(event.flow_id, None)
-        if known is None:
-            self._early[event.flow_id] = (event, detail, text)  # the engine let go of it first: its packets go on
-        else:
-            self._flow(event, detail, text, _from_flow(*known, detail))
-
-    def _flow(self, event: Event, detail: Detail, text: bytes, totals: FlowTotals) -> None:
-        label = self.label(event)
-        counts = self.findings.labels.setdefault(label, LabelTotals())
+    def flow(self, event: Event, totals: FlowTotals) -> None:
+        """For the summary."""
+        counts = self.findings.labels.setdefault(self.label(event), LabelTotals())
         counts.flows += 1
         counts.packets += sum(totals.packets)
         counts.octets += sum(totals.octets)
         counts.records += totals.records
-        for line in self._lines.flow(event, detail, text, totals):
-            self._emit("anomaly" if b'"event_type":"anomaly"' in line else "flow", [line])
+
+    def drop(self, event: Event, seconds: int, reason: Reason) -> None:
+        """What an action asks for."""
+        self._story.take(self._engine.drop(event.flow_id, seconds, reason, event.ts_ns))
 
     def label(self, event: Event) -> str:
         """Master and application as nDPI spells them: "TLS.Google"."""

@@ -3,7 +3,8 @@
 The run does all that a real packet would do to the tables. A SYN or a datagram opens a flow; what it opened is closed
 by an RST through the same program, so that all counts of open flows stay right, and removed. What remains are a few
 packets in the counters, a token less in the bucket of new flows, a turn of RoundRobin, and a fresh last-seen time of a
-flow that was there before.
+flow that was there before. A sniffer of its interface sees the packet, too: were it left out, the run would not show
+that a sniffer drops the flow.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class MapType(IntEnum):
     LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
     HASH_OF_MAPS = 13
+    RINGBUF = 27
 
 
 _PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})

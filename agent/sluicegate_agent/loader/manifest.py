@@ -18,7 +18,7 @@ from sluicegate_agent.loader.sources import Reason
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 3
+FORMAT = 4
 """Of manifest and pins. It moves when an older version could not go on with them, so above all when a map or one of
 its members goes away: rows are carried from one version to the next by name, and what is new may be missing."""
 

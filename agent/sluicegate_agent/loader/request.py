@@ -40,8 +40,9 @@ class Unit:
 
 
 def _tails(prefix: str) -> dict[str, int]:
-    """The cold programs, in the order of bpf/packet.h."""
-    names = ("open_nat", "open_kept", "adopt", "icmp", "fragment", "too_big", "open_local")
+    """Programs that are reached by tail call, in the order of bpf/packet.h."""
+    opening = ("open_nat", "open_kept", "adopt", "icmp", "fragment", "too_big", "open_local")
+    names = (*opening, "sniff", "sniffed", "sniff_out", "sniff_tunnel")
     return {f"{prefix}_{name}": index for index, name in enumerate(names)}
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Final
 
 from sluicegate_agent.datapath.model import InterfaceIndex, IPAddress
 from sluicegate_agent.network.model import Link, NetworkSnapshot, Path
 from sluicegate_agent.planning.routes import small_for_ipv6
+from sluicegate_api.dpisniffer import DpiSniffer
 from sluicegate_api.loadbalancer import LoadBalancer
 
 LOOPBACK: Final = "lo"
+_NONE: Final[Mapping[InterfaceIndex, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,28 @@ def arrival_interfaces(
     balancer: LoadBalancer, snapshot: NetworkSnapshot
 ) -> tuple[dict[InterfaceIndex, str], tuple[str, ...]]:
     """Interfaces where traffic to the VIPs arrives, each with the reason; and what is wrong with the choice."""
-    chosen, problems = _chosen(balancer, snapshot)
+    chosen, problems = _chosen(
+        balancer.spec.interfaces, "spec.interfaces", "those where VIP traffic arrives", str(balancer.key), snapshot
+    )
     if any(vip.version == 6 for vip in balancer.spec.addresses):
         links = [snapshot.links[ifindex] for ifindex in chosen]
         problems += [words for link in links if (words := small_for_ipv6(link.mtu, link.name))]
     return chosen, tuple(problems)
 
 
-def _chosen(balancer: LoadBalancer, snapshot: NetworkSnapshot) -> tuple[dict[InterfaceIndex, str], list[str]]:
-    patterns = balancer.spec.interfaces
+def sniffed_interfaces(
+    sniffer: DpiSniffer, snapshot: NetworkSnapshot
+) -> tuple[dict[InterfaceIndex, str], tuple[str, ...]]:
+    """Interfaces that a sniffer wants, each with the reason; and what is wrong with the choice."""
+    chosen, problems = _chosen(
+        sniffer.spec.attach.interfaces, "spec.attach.interfaces", "those to sniff at", str(sniffer.key), snapshot
+    )
+    return chosen, tuple(problems)
+
+
+def _chosen(
+    patterns: Sequence[str] | None, path: str, those: str, owner: str, snapshot: NetworkSnapshot
+) -> tuple[dict[InterfaceIndex, str], list[str]]:
     if not patterns:
         chosen = {
             ifindex: "it holds a default route"
@@ -45,7 +61,7 @@ def _chosen(balancer: LoadBalancer, snapshot: NetworkSnapshot) -> tuple[dict[Int
         }
         if chosen:
             return chosen, []
-        return {}, ["spec.interfaces: no interface holds a default route: name those where VIP traffic arrives"]
+        return {}, [f"{path}: no interface holds a default route: name {those}"]
     named: dict[InterfaceIndex, list[str]] = {}
     problems: list[str] = []
     for index, pattern in enumerate(patterns):
@@ -55,11 +71,11 @@ def _chosen(balancer: LoadBalancer, snapshot: NetworkSnapshot) -> tuple[dict[Int
             if link.name != LOOPBACK and fnmatchcase(link.name, pattern)
         ]
         for ifindex in matching:
-            named.setdefault(ifindex, []).append(f"spec.interfaces[{index}]")
+            named.setdefault(ifindex, []).append(f"{path}[{index}]")
         if not matching:
-            problems.append(f"spec.interfaces[{index}]: no interface is called {pattern}; it is used once it appears")
+            problems.append(f"{path}[{index}]: no interface is called {pattern}; it is used once it appears")
     return {
-        ifindex: f"{' and '.join(places)} of {balancer.key} {'names' if len(places) == 1 else 'name'} it"
+        ifindex: f"{' and '.join(places)} of {owner} {'names' if len(places) == 1 else 'name'} it"
         for ifindex, places in named.items()
     }, problems
 
@@ -69,10 +85,12 @@ def attachments(
     towards: Mapping[InterfaceIndex, IPAddress],
     vips: Iterable[IPAddress],
     snapshot: NetworkSnapshot,
+    sniffed: Mapping[InterfaceIndex, str] = _NONE,
 ) -> dict[InterfaceIndex, Attachment]:
-    """Every interface where VIP traffic or a reply enters, and where the node's own clients would leave for a VIP.
+    """Every interface where VIP traffic or a reply enters, where the node's own clients would leave for a VIP, and
+    those that are sniffed.
 
-    ``towards`` names a backend behind each interface in it.
+    ``towards`` names a backend behind each interface in it, ``sniffed`` gives the reason for each.
     """
     because: dict[InterfaceIndex, str] = {}
     for arrival in arrivals:
@@ -80,6 +98,8 @@ def attachments(
             because.setdefault(ifindex, reason)
     for ifindex, address in towards.items():
         because.setdefault(ifindex, f"the route to backend {address} leads through it")
+    for ifindex, reason in sniffed.items():
+        because.setdefault(ifindex, reason)
     needed = frozenset(because)
     for vip in vips:
         path = snapshot.paths.get(vip)

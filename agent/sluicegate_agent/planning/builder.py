@@ -48,6 +48,7 @@ from sluicegate_api.backends import endpoint_text
 from sluicegate_api.loadbalancer import LoadBalancer
 
 _UNSTEERED: Final[Mapping[BackendKey, Steer]] = MappingProxyType({})
+_NOT_SNIFFED: Final[Mapping[InterfaceIndex, str]] = MappingProxyType({})
 _HOP_GENERATIONS: Final = 65_535
 """``struct hop.generation`` has 16 bits; 0 is left for hops that were never resolved."""
 
@@ -80,11 +81,13 @@ class DesiredBuilder:
         now: float,
         *,
         steering: Mapping[BackendKey, Steer] = _UNSTEERED,
+        sniffed: Mapping[InterfaceIndex, str] = _NOT_SNIFFED,
     ) -> Desired:
         """The tables for ``accepted``, in which no two objects claim the same VIP, protocol and port.
 
         ``health`` holds the backends that are checked, ``steering`` those that are not simply to get their configured
-        weight. ``now`` is any clock that only goes forward, in seconds.
+        weight, ``sniffed`` gives the reason for each interface that is. ``now`` is any clock that only goes forward, in
+        seconds.
         """
         admitted = admit(
             [each for balancer in accepted for each in expand(balancer)],
@@ -108,7 +111,8 @@ class DesiredBuilder:
         used = {row.nexthop for row in backends.values()}
         nexthops = {NexthopId(identity): hop for hop, identity in scene.hops.items() if identity in used}
         vips = {row.endpoint: identity for identity, row in frontends.items()}
-        attached = attachments(arrivals, _towards(backends, nexthops), [vip.address for vip in vips], snapshot)
+        towards = _towards(backends, nexthops)
+        attached = attachments(arrivals, towards, [vip.address for vip in vips], snapshot, sniffed)
         state = KernelState(
             settings=replace(self._settings, hop_generation=self._hop_generation(snapshot, observed)),
             interfaces=interface_rows(snapshot, attached.keys() | {hop.ifindex for hop in nexthops.values()}),

@@ -85,6 +85,8 @@ def preflight(
         _headers(facts),
         *(_forwarding(facts, family) for family in (4, 6)),
         nat_port_row(nat_ports, facts.local_ports),
+        _engine(facts),
+        _classification(facts),
         *(_interface(interface) for interface in interfaces),
     )
 
@@ -224,6 +226,20 @@ def _clear_range(first: int, last: int) -> str:
     """The larger side of the unprivileged ports that the local range leaves."""
     below, above = PortRange(1024, first - 1), PortRange(last + 1, 65535)
     return str(max(below, above, key=lambda ports: ports.last - ports.first))
+
+
+def _engine(facts: Facts) -> Row:
+    if not facts.engine:
+        return Row("dpi-engine", Level.OK, "the engine of sniffers is built")
+    return Row("dpi-engine", Level.WARN, f"sniffers look into nothing: {facts.engine}", "make setup")
+
+
+def _classification(facts: Facts) -> Row:
+    if not facts.classification:
+        return Row("dpi-classification", Level.OK, "nDPI is there: sniffers tell protocols apart")
+    return Row(
+        "dpi-classification", Level.WARN, f"sniffers find signatures alone: {facts.classification}", "make setup"
+    )
 
 
 def _interface(interface: InterfaceFacts) -> Row:

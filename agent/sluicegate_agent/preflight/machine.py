@@ -15,6 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sluicegate_agent.dpi.binding import available
+from sluicegate_agent.dpi.ndpi_provider import NoNdpi, find
+
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _ETHTOOL_GDRVINFO = 3  # linux/ethtool.h; struct ethtool_drvinfo is 196 bytes, the driver's name at 4
 _BPFFS_MAGIC = "bpf"
@@ -22,7 +25,10 @@ _BPFFS_MAGIC = "bpf"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What :func:`gather` found. Paths and numbers as the kernel gives them, None where they cannot be read."""
+    """What :func:`gather` found. Paths and numbers as the kernel gives them, None where they cannot be read.
+
+    ``engine`` and ``classification`` say why sniffers have none, and are empty when they do.
+    """
 
     uid: int
     capabilities: int
@@ -34,6 +40,8 @@ class Facts:
     libbpf: str | None
     forwarding: dict[int, bool | None]
     local_ports: tuple[int, int] | None
+    engine: str = ""
+    classification: str = ""
 
 
 def gather() -> Facts:
@@ -54,6 +62,8 @@ def gather() -> Facts:
             6: _flag("/proc/sys/net/ipv6/conf/all/forwarding"),
         },
         local_ports=local_port_range(),
+        engine=available() or "",
+        classification=found.reason if isinstance(found := find(), NoNdpi) else "",
     )
 
 

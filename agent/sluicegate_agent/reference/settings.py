@@ -39,6 +39,10 @@ MEANINGS = {
     "metrics_backends": "Backends with series of their own in the metrics: the first in the order of the files.",
     "program_statistics": "Turn the kernel's run time statistics on, for the metrics of each program's cost. They cost "
     "some nanoseconds per packet themselves.",
+    "sniffed_flows": "Sniffed flows that are remembered per family; the oldest go first.",
+    "dpi_workers": "Processes of the sniffer's engine; 0: one for every four CPUs, at least one.",
+    "dpi_ring_bytes": "Memory in bytes between the kernel and each of these processes, a power of two: what it holds "
+    "while the engine is busy.",
     "tc": "How tc programs are attached: auto is tcx where the kernel has it, clsact otherwise.",
     "log_format": "text, json, or auto: text on a terminal, JSON lines elsewhere.",
     "verbose": "Log details too.",

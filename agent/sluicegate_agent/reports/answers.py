@@ -36,6 +36,8 @@ from sluicegate_agent.reports.targets import UnknownTargetError, find_backends, 
 from sluicegate_agent.reports.top import top_document
 from sluicegate_agent.reports.why import why
 from sluicegate_agent.reports.why_packet import why_packet
+from sluicegate_agent.reports.why_sniffer import why_sniffer
+from sluicegate_api.validation import SNIFFER_KIND
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +105,9 @@ class Answers:
         return status(await asyncio.to_thread(self._fresh)).to_json()
 
     async def _why(self, arguments: dict[str, str]) -> JsonObject:
+        explain = why_sniffer if arguments.get("kind") == SNIFFER_KIND else why
         try:
-            return explanation(why(await asyncio.to_thread(self._fresh), arguments.get("target", "")))
+            return explanation(explain(await asyncio.to_thread(self._fresh), arguments.get("target", "")))
         except UnknownTargetError as error:
             raise CommandRefusedError(str(error)) from error
 

@@ -30,6 +30,13 @@ class CheckId(StrEnum):
     RETURN = "return"
     PACKET = "packet"
     AGREEMENT = "agreement"
+    SNIFFING = "sniffing"
+    ENGINE = "engine"
+    SIGNATURES = "signatures"
+    SNIFFED = "sniffed"
+    SENT = "sent"
+    LOSSES = "losses"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)

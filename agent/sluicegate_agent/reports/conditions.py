@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from sluicegate_agent.planning.attachments import arrival_interfaces
 from sluicegate_agent.planning.desired import closed_words
+from sluicegate_agent.reports.condition import Condition, ConditionStatus, ConditionType
 from sluicegate_agent.reports.situation import Situation
-from sluicegate_agent.reports.view import BackendView, Condition, ConditionStatus, ConditionType, PortView
+from sluicegate_agent.reports.view import BackendView, PortView
 from sluicegate_agent.weights.survey import NOTHING_SEEN
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.loadbalancer import LoadBalancer

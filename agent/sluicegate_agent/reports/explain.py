@@ -17,6 +17,7 @@ from sluicegate_agent.planning.ids import ServiceKey
 from sluicegate_agent.planning.services import Service, ServiceBackend, admit, expand
 from sluicegate_agent.planning.targets import health_targets, signal_targets
 from sluicegate_agent.programs import needed_features
+from sluicegate_agent.reports.explain_sniffers import explain_sniffers
 from sluicegate_agent.reports.map_memory import MapMemory, selection_table_bytes
 from sluicegate_agent.signals.targets import SignalTarget
 from sluicegate_agent.source.configuration import Configuration, Entry
@@ -68,7 +69,8 @@ def explain(
     ]
     return {
         "loadbalancers": balancers,
-        "features": sorted(needed_features(effective)),
+        "sniffers": explain_sniffers(configuration.sniffers.accepted, snapshot),
+        "features": sorted(needed_features(effective, configuration.running_sniffers())),
         "totals": _totals(admitted.services),
         "memory": _memory(memory, tables),
         "notes": [*notes, *_too_many(admitted.services, limits)],

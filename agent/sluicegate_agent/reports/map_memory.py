@@ -6,6 +6,7 @@ the kernel accounts and ``bpftool map`` shows as memlock. Buckets of hash tables
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,6 +145,8 @@ class _Declarations:
         key_size, value_size = _round_up(key, 8), _round_up(value, 8)
         if kind in {"array", "prog"}:
             size = _ARRAY_HEAD + entries * value_size
+            if "BPF_F_MMAPABLE" in table.flags:  # the rows begin on a page of their own
+                size = _round_up(_ARRAY_HEAD, mmap.PAGESIZE) + _round_up(entries * value_size, mmap.PAGESIZE)
             return MapMemory(name, "array" if kind == "array" else "programs", entries, size, size)
         if kind == "percpu_array":
             size = _ARRAY_HEAD + entries * (_POINTER + value_size * cpus)

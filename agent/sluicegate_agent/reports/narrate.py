@@ -14,7 +14,7 @@ from sluicegate_api.backends import endpoint_text
 
 
 def configuration_changes(before: Configuration, after: Configuration) -> Iterator[str]:
-    """Load balancers that came, went or changed."""
+    """Load balancers and sniffers that came, went or changed."""
     old = {entry.object.key: entry.object for entry in before.accepted}
     new = {entry.object.key: entry.object for entry in after.accepted}
     for key, balancer in new.items():
@@ -23,6 +23,14 @@ def configuration_changes(before: Configuration, after: Configuration) -> Iterat
         elif old[key] != balancer:
             yield f"load balancer {key} changed"
     yield from (f"load balancer {key} is gone" for key in old if key not in new)
+    known = {entry.object.key: entry.object for entry in before.sniffers.accepted}
+    present = {entry.object.key: entry.object for entry in after.sniffers.accepted}
+    for key, sniffer in present.items():
+        if key not in known:
+            yield f"sniffer {key} is new"
+        elif known[key] != sniffer:
+            yield f"sniffer {key} changed"
+    yield from (f"sniffer {key} is gone" for key in known if key not in present)
 
 
 def transitions(before: Situation, after: Situation) -> Iterator[str]:

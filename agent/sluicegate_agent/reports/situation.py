@@ -14,6 +14,7 @@ from sluicegate_agent.network.model import NetworkSnapshot
 from sluicegate_agent.planning.desired import Desired
 from sluicegate_agent.planning.ids import BackendKey, ServiceKey
 from sluicegate_agent.signals.model import Latencies, Load, Reading
+from sluicegate_agent.sniffing.state import SniffingState
 from sluicegate_agent.source.configuration import Configuration
 from sluicegate_agent.weights.model import Decision, Override
 
@@ -70,6 +71,7 @@ class Situation:
     overrides: Mapping[BackendKey, Override] = field(default_factory=dict)
     loads: Mapping[BackendKey, Load] = field(default_factory=dict)
     latencies: Mapping[BackendKey, Latencies] = field(default_factory=dict)
+    sniffing: SniffingState = field(default_factory=SniffingState)
 
     def with_counters(self, counters: Counters) -> Self:
         """This moment with what the kernel counted a moment later."""

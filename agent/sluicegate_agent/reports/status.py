@@ -18,6 +18,7 @@ from sluicegate_agent.planning.steer import THOUSANDTHS
 from sluicegate_agent.programs import needed_features
 from sluicegate_agent.reports.conditions import conditions, refusal
 from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.sniffers import sniffer_views
 from sluicegate_agent.reports.view import (
     AddressView,
     BackendView,
@@ -82,6 +83,7 @@ def status(situation: Situation, now: float | None = None) -> StatusView:
     return StatusView(
         interfaces=tuple(_interfaces(situation)),
         loadbalancers=tuple(balancers),
+        sniffers=tuple(sniffer_views(situation)),
         problems=configuration.problem_lines,
         active_flows=sum(situation.census.frontend_flows.values()),
         half_open_flows=situation.census.half_open,

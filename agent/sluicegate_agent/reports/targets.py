@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from sluicegate_agent.control.questions import QuestionError, place, text_of
 from sluicegate_agent.planning.ids import BackendKey
@@ -19,20 +20,28 @@ class UnknownTargetError(Exception):
 
 
 def find_target(situation: Situation, target: str) -> ObjectKey:
-    """The key of ``NAME`` or ``NAMESPACE/NAME`` among all objects that were read.
+    """The key of ``NAME`` or ``NAMESPACE/NAME`` among all load balancers that were read.
 
     Raises UnknownTargetError, also for a name that is in two namespaces.
     """
-    keys = _keys(situation)
+    return _find(_keys(situation), target, "lb", "load balancer")
+
+
+def find_sniffer(situation: Situation, target: str) -> ObjectKey:
+    """The same among all sniffers."""
+    return _find(_sniffer_keys(situation), target, "dpi", "sniffer")
+
+
+def _find(keys: Sequence[ObjectKey], target: str, short: str, kind: str) -> ObjectKey:
     namespace, _, name = target.rpartition("/")
     found = [key for key in keys if key.name == name and namespace in {"", key.namespace}]
     if len(found) == 1:
         return found[0]
     if found:
-        choices = ", ".join(f"lb/{key}" for key in found)
+        choices = ", ".join(f"{short}/{key}" for key in found)
         raise UnknownTargetError(f"{name} is in several namespaces; say which: {choices}")
-    listed = ", ".join(f"lb/{key}" for key in keys) or "none"
-    raise UnknownTargetError(f"there is no load balancer {target}; the agent knows {listed}")
+    listed = ", ".join(f"{short}/{key}" for key in keys) or "none"
+    raise UnknownTargetError(f"there is no {kind} {target}; the agent knows {listed}")
 
 
 def find_backends(situation: Situation, target: str) -> tuple[BackendKey, ...]:
@@ -59,8 +68,7 @@ def find_backends(situation: Situation, target: str) -> tuple[BackendKey, ...]:
 def names_document(situation: Situation) -> dict[str, object]:
     """Every name that a command takes, for completion: short where it is unique, and in full."""
     keys = _keys(situation)
-    count = Counter(key.name for key in keys)
-    short = {key: key.name if count[key.name] == 1 else str(key) for key in keys}
+    short, sniffers = _short(keys), _short(_sniffer_keys(situation))
     backends = {
         key: dict.fromkeys(text_of(each.address, each.port) for each in _backends_of(situation, key)) for key in keys
     }
@@ -78,7 +86,19 @@ def names_document(situation: Situation) -> dict[str, object]:
             for text in texts
         ],
         "vips": list(vips),
+        "sniffers": [{"name": name, "full": str(key)} for key, name in sniffers.items()],
     }
+
+
+def _short(keys: Sequence[ObjectKey]) -> dict[ObjectKey, str]:
+    """Names without their namespace where that is enough."""
+    count = Counter(key.name for key in keys)
+    return {key: key.name if count[key.name] == 1 else str(key) for key in keys}
+
+
+def _sniffer_keys(situation: Situation) -> list[ObjectKey]:
+    sniffers = situation.configuration.sniffers
+    return [*(entry.object.key for entry in sniffers.accepted), *(key for key, _ in sniffers.refused)]
 
 
 def _keys(situation: Situation) -> list[ObjectKey]:

@@ -4,40 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 
 from sluicegate_agent.datapath.protocol import Traffic
 from sluicegate_agent.reports.backend_json import measured_json, override_json, signal_json, weights_json
+from sluicegate_agent.reports.condition import Condition, ConditionType, condition_of
+from sluicegate_agent.reports.sniffer_view import SnifferView, sniffer_json
 from sluicegate_agent.signals.model import Latencies, Load, Reading
 from sluicegate_agent.weights.model import Decision, Override
-
-
-class ConditionType(StrEnum):
-    """Conditions of a resource; Degraded is abnormal when true, the others when not."""
-
-    ACCEPTED = "Accepted"
-    PROGRAMMED = "Programmed"
-    READY = "Ready"
-    DEGRADED = "Degraded"
-    PAUSED = "Paused"
-
-
-class ConditionStatus(StrEnum):
-    """As in Kubernetes."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """``reason`` is one CamelCase word for machines, ``message`` for people."""
-
-    type: ConditionType
-    status: ConditionStatus
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +108,13 @@ class LoadBalancerView:
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type."""
-        return next((condition for condition in self.conditions if condition.type is kind), None)
+        return condition_of(self.conditions, kind)
 
     @property
     def ready(self) -> bool:
         """Whether it works."""
         condition = self.condition(ConditionType.READY)
-        return condition is not None and condition.status is ConditionStatus.TRUE
+        return condition is not None and condition.holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +142,7 @@ class StatusView:
 
     interfaces: tuple[InterfaceView, ...] = ()
     loadbalancers: tuple[LoadBalancerView, ...] = ()
+    sniffers: tuple[SnifferView, ...] = ()
     problems: tuple[str, ...] = ()
     active_flows: int = 0
     half_open_flows: int = 0
@@ -176,8 +150,10 @@ class StatusView:
 
     @property
     def ready(self) -> bool:
-        """Whether there is nothing to complain about: every load balancer works and no file has an error."""
-        return not self.problems and all(balancer.ready for balancer in self.loadbalancers)
+        """Whether there is nothing to complain about: load balancers and sniffers work, and no file has an error."""
+        return not self.problems and all(
+            [*(each.ready for each in self.loadbalancers), *(each.ready for each in self.sniffers)]
+        )
 
     def to_json(self) -> dict[str, object]:
         """The shape that ``status -o json`` promises."""
@@ -185,7 +161,7 @@ class StatusView:
             "ready": self.ready,
             "interfaces": [asdict(interface) for interface in self.interfaces],
             "loadbalancers": [_balancer_json(balancer) for balancer in self.loadbalancers],
-            "sniffers": [],
+            "sniffers": [sniffer_json(sniffer) for sniffer in self.sniffers],
             "flows": {"active": self.active_flows, "halfOpen": self.half_open_flows},
             "drops": [asdict(drop) for drop in self.drops],
             "problems": list(self.problems),

@@ -9,11 +9,12 @@ from sluicegate_agent.network.model import NoPath, Path
 from sluicegate_agent.planning.attachments import arrival_interfaces
 from sluicegate_agent.planning.desired import closed_words
 from sluicegate_agent.reports.checks import Check, CheckId
+from sluicegate_agent.reports.condition import ConditionStatus, ConditionType
 from sluicegate_agent.reports.conditions import backend_name, names
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import WAITING, status
 from sluicegate_agent.reports.targets import find_target
-from sluicegate_agent.reports.view import ConditionStatus, ConditionType, LoadBalancerView, PortView
+from sluicegate_agent.reports.view import LoadBalancerView, PortView
 from sluicegate_agent.reports.weight_words import takes_flows, weight_reason
 from sluicegate_agent.reports.why_weights import weights
 from sluicegate_api.common import ObjectKey

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sluicegate_agent.source.configuration import Configuration, Entry
+from sluicegate_agent.source.configuration import Configuration
+from sluicegate_agent.source.objects import Kept, Objects
 from sluicegate_api.claims import Claim, Claims
 from sluicegate_api.common import ObjectKey
+from sluicegate_api.dpisniffer import DpiSniffer
 from sluicegate_api.loadbalancer import LoadBalancer
 from sluicegate_api.ports import Protocol
 
@@ -24,6 +26,13 @@ class _StoredEntry(BaseModel):
     document: int
     active: bool
     object: LoadBalancer
+
+
+class _StoredSniffer(BaseModel):
+    source: str
+    document: int
+    active: bool
+    object: DpiSniffer
 
 
 class _StoredHolder(BaseModel):
@@ -40,6 +49,7 @@ class _Stored(BaseModel):
     format: int
     entries: list[_StoredEntry]
     holders: list[_StoredHolder]
+    sniffers: list[_StoredSniffer] = []
 
 
 class ConfigurationStore:
@@ -60,12 +70,15 @@ class ConfigurationStore:
         if stored.format != FORMAT:
             return Configuration()
         return Configuration(
-            accepted=tuple(Entry(each.object, each.source, each.document, each.active) for each in stored.entries),
+            accepted=tuple(Kept(each.object, each.source, each.document, each.active) for each in stored.entries),
             claims=Claims(
                 {
                     Claim(each.address, each.protocol, each.port): ObjectKey(each.namespace, each.name)
                     for each in stored.holders
                 }
+            ),
+            sniffers=Objects(
+                tuple(Kept(each.object, each.source, each.document, each.active) for each in stored.sniffers)
             ),
         )
 
@@ -90,6 +103,10 @@ class ConfigurationStore:
                     name=key.name,
                 )
                 for claim, key in configuration.claims.holders.items()
+            ],
+            sniffers=[
+                _StoredSniffer(source=each.source, document=each.document, active=each.active, object=each.object)
+                for each in configuration.sniffers.accepted
             ],
         )
         temporary = self._path.with_suffix(".new")

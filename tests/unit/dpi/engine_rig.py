@@ -95,6 +95,28 @@ def ndpi() -> NdpiLibrary:
     return found
 
 
+def facts_of(packet: Packet, flow: int, *, reverse: bool = False) -> dict[str, int]:
+    """What a record says of a packet of this slot, all but its time."""
+    l3 = bytes(packet)
+    six = IPv6 in packet
+    l4_off = 40 if six else packet[IP].ihl * 4 if packet[IP].ihl else 20
+    proto = packet[IPv6].nh if six else l3[9]
+    header = {6: 20, 17: 8}.get(proto, 0)
+    if TCP in packet and len(l3) > l4_off + 12:
+        header = (l3[l4_off + 12] >> 4) * 4
+    pl_off = min(l4_off + header, len(l3))
+    return {
+        "flow_id": records.flow_id(flow, 7),
+        "l4_off": l4_off,
+        "pl_off": pl_off,
+        "pl_len": len(l3) - pl_off,
+        "l4_proto": proto,
+        "tcp_flags": int(packet[TCP].flags) & 0xFF if TCP in packet else 0,
+        "flags": (records.REVERSE if reverse else 0) | (records.IPV6 if six else 0),
+        "wire_len": len(l3) + 14,
+    }
+
+
 class Rig:
     """An engine, its ring, and a clock that the test moves."""
 
@@ -118,27 +140,9 @@ class Rig:
 
     def put(self, packet: Packet, flow: int = 1, *, reverse: bool = False, **changes: int) -> None:
         """One packet as a record; `changes` contradict what it says."""
-        l3 = bytes(packet)
-        six = IPv6 in packet
-        l4_off = 40 if six else packet[IP].ihl * 4 if packet[IP].ihl else 20
-        proto = packet[IPv6].nh if six else bytes(packet)[9]
-        header = {6: 20, 17: 8}.get(proto, 0)
-        if TCP in packet and len(l3) > l4_off + 12:
-            header = (l3[l4_off + 12] >> 4) * 4
-        pl_off = min(l4_off + header, len(l3))
         self.now += SECOND // 1000
-        fields = {
-            "ts_ns": self.now,
-            "flow_id": records.flow_id(flow, 7),
-            "l4_off": l4_off,
-            "pl_off": pl_off,
-            "pl_len": len(l3) - pl_off,
-            "l4_proto": proto,
-            "tcp_flags": int(packet[TCP].flags) & 0xFF if TCP in packet else 0,
-            "flags": (records.REVERSE if reverse else 0) | (records.IPV6 if six else 0),
-            "wire_len": len(l3) + 14,
-        }
-        assert self.ring.put(l3, **(fields | changes))
+        fields = facts_of(packet, flow, reverse=reverse) | {"ts_ns": self.now}
+        assert self.ring.put(bytes(packet), **(fields | changes))
 
     def run(self) -> list[Event]:
         """All that is in the ring; the events it made, which `detail` and `text` know from then on."""

@@ -39,7 +39,7 @@ class PretendEngine:
     classification = "pretended"
 
     def __init__(self, *, label_at: int = 3, needle: bytes = b"/etc/passwd", drop: bool = False) -> None:
-        self.label_at, self.needle, self.drop = label_at, needle, drop
+        self.label_at, self.needle, self.drops_alone = label_at, needle, drop
         self.records: list[tuple[tuple[int, ...], bytes]] = []
         self.flows: dict[int, _Flow] = {}
         self.verdicts = bytearray()
@@ -92,7 +92,7 @@ class PretendEngine:
         flow.packets[side] += 1
         flow.octets[side] += wire
         if self.needle in packet[payload : payload + payload_length]:
-            if self.drop:
+            if self.drops_alone:
                 self._verdict(flow, Action.DROP)
             self._event(flow, Kind.ALERT, SID)
         if sum(flow.packets) == self.label_at:
@@ -104,10 +104,17 @@ class PretendEngine:
                 self._verdict(flow, Action.STOP)
             self._event(flow, Kind.CLASSIFIED)
 
-    def _verdict(self, flow: _Flow, action: int) -> None:
+    def _verdict(self, flow: _Flow, action: int, seconds: int = 0) -> None:
         flow.action = action
         slot = flow.flow_id & 0xFFFFFFFF
-        struct.pack_into("<Q", self.verdicts, slot * 8, flow.flow_id >> 32 << 32 | action)
+        struct.pack_into("<Q", self.verdicts, slot * 8, flow.flow_id >> 32 << 32 | seconds << 8 | action)
+
+    def drop(self, flow_id: int, seconds: int, reason: Reason, now_ns: int) -> Batch:
+        del reason, now_ns
+        flow = self.flows.get(flow_id)
+        if flow is not None:
+            self._verdict(flow, Action.DROP, seconds)
+        return self._batch(flow is not None)
 
     def end(self, flow_id: int, now_ns: int) -> Batch:
         del now_ns

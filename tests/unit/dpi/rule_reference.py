@@ -32,10 +32,14 @@ def alerts(signature: Signature, traffic: Traffic) -> bool:
         _looks(signature, traffic, direction)
         and traffic.l4 == L4.TCP
         and not signature.per_packet
-        and any(isinstance(match, Content) and match.ends for match in signature.matches)
+        and any(isinstance(match, Content) and _needs_end(match) for match in signature.matches)
         and _all_hold(signature, {**fields, Buffer.STREAM: streams[direction], Buffer.PACKET: b""}, over=True)
         for direction in {piece.direction for piece in traffic.pieces}
     )
+
+
+def _needs_end(content: Content) -> bool:
+    return content.ends or (content.negated and content.relative)
 
 
 def _looks(signature: Signature, traffic: Traffic, direction: int) -> bool:
@@ -70,9 +74,23 @@ def _holds(matches: list[Match], data: bytes, last: int, ended: bool) -> bool:
     if not matches:
         return True
     first, *rest = matches
+    if first.negated and isinstance(first, Content) and first.relative:
+        return _absent(first, data, last, ended) and _holds(rest, data, last, ended)
     if first.negated:
         return not any(_ends(first, data, last, ended)) and _holds(rest, data, last, ended)
     return any(_holds(rest, data, end, ended) for end in _ends(first, data, last, ended))
+
+
+def _absent(content: Content, data: bytes, last: int, ended: bool) -> bool:
+    """Whether it is certain that a content does not come at its places."""
+    start = last + (content.distance or 0)
+    place = data[start : start + (content.within or 0)]
+    wanted = content.data
+    if content.nocase:
+        place, wanted = place.lower(), wanted.lower()
+    if wanted in place:
+        return False
+    return ended or len(place) == content.within or (len(wanted) > 1 and not wanted.startswith(place))
 
 
 def _ends(match: Match, data: bytes, last: int, ended: bool) -> Iterator[int]:

@@ -15,8 +15,8 @@ from scapy.packet import Packet
 from typer.testing import CliRunner
 
 from sluicegate_agent.cli.main import app
-from sluicegate_agent.dpi.configuration import engine_tables
 from sluicegate_agent.dpi.engine import Engine, available
+from sluicegate_agent.dpi.engine_tables import engine_tables
 from sluicegate_agent.dpi.labels import ENCRYPTED, NDPI_NAMES
 from sluicegate_agent.dpi.rules.keywords import PROTOCOLS
 from sluicegate_agent.dpi.rules.model import App

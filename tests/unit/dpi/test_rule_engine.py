@@ -53,6 +53,20 @@ REQUEST = (
 )
 
 
+def test_the_header_of_a_request_is_its_lines_without_the_first_and_the_body() -> None:
+    rules = [
+        'alert http any any -> any any (http.header; content:"Host: Files.Example.NET:8080|0d|"; startswith; sid:1;)',
+        'alert http any any -> any any (http.header; content:"Accept: */*|0d 0a|"; endswith; sid:2;)',
+        'alert http any any -> any any (content:"GET"; http_header; sid:3;)',
+        'alert http any any -> any any (pcre:"/^user-agent:\\s+sqlmap/Him"; sid:4;)',
+        'alert http any any -> any any (http.header; content:"body"; sid:5;)',
+    ]
+    tables = tables_of([compiled(read(rule)) for rule in rules])
+    bits = tuple(Piece(REQUEST[at : at + 9]) for at in range(0, len(REQUEST), 9))
+    traffic = [stream(REQUEST + b"body"), Traffic(bits), stream(b"GET / HTTP/1.1\r\n\r\n")]
+    assert rule_engine_run.alerts(tables, *traffic) == [{1, 2, 4}, {1, 2, 4}, set()]
+
+
 def test_fields_of_a_real_request_are_found_even_when_it_comes_in_pieces() -> None:
     own = load([RuleSource("own", own_rules())], VARIABLES, all_well)
     names = {signature.sid: signature.message for signature in own.signatures}

@@ -61,7 +61,12 @@ def contents(draw: st.DrawFn) -> str:
     if kind == "absolute":
         parts += [f"offset:{draw(small)};"] if draw(st.booleans()) else []
         parts += [f"depth:{len(word) + draw(small)};"] if draw(st.booleans()) else []
-    elif kind == "relative" and not negated:
+    elif kind == "relative" and negated:
+        word = word[0] if draw(st.booleans()) else word
+        parts[0] = f'content:!"{word}";'
+        parts += [f"distance:{draw(small)};"] if draw(st.booleans()) else []
+        parts.append(f"within:{len(word) + (draw(small) if len(word) == 1 else 0)};")
+    elif kind == "relative":
         parts += [f"distance:{draw(small)};"] if draw(st.booleans()) else []
         parts += [f"within:{len(word) + draw(small)};"] if draw(st.booleans()) else []
     elif kind == "start":

@@ -129,10 +129,55 @@ def test_whichever_budget_is_used_up_first_ends_the_flow(budget: Budget, sent: i
 
 
 def test_packets_without_data_use_up_only_the_hard_cap() -> None:
-    stage = Stage(SniffPolicy(budget=Budget(payload_packets=1, payload_bytes=10_000, max_packets=5)))
+    budget = Budget(payload_packets=1, payload_bytes=10_000, max_packets=5)
+    stage = Stage(SniffPolicy(budget=budget, send_empty=True))
     outcomes = [stage.see(tcp(b"", flags="A")) for _ in range(4)]
     outcomes += [stage.see(tcp(b"data")), stage.see(tcp(b"data"))]
     assert outcomes == [Outcome.SENT] * 5 + [Outcome.STOPPED]
+
+
+def test_segments_without_data_stay_down_and_cost_no_budget() -> None:
+    stage = Stage(SniffPolicy(budget=Budget(max_packets=3)))
+    outcomes = [stage.see(tcp(b"", flags="S")), stage.see(tcp(b"", back=True, flags="SA"))]
+    outcomes += [stage.see(tcp(b"", flags="A")) for _ in range(10)]
+    outcomes += [stage.see(tcp(b"data")), stage.see(tcp(b"data"))]
+    assert outcomes == [Outcome.SENT] * 2 + [Outcome.EMPTY] * 10 + [Outcome.SENT, Outcome.STOPPED]
+    records = stage.records()
+    assert [fields[4] for fields, _ in records] == [1, 2, 13]
+    assert stage.sniffer.counters.packets[Outcome.EMPTY] == 10
+
+
+def test_the_first_segment_of_each_side_goes_up_even_without_data() -> None:
+    stage = Stage()
+    outcomes = [stage.see(tcp(b"", back=back, flags="A")) for back in (False, False, True, True)]
+    assert outcomes == [Outcome.SENT, Outcome.EMPTY] * 2
+
+
+@pytest.mark.parametrize("flags", ["S", "SA", "R", "RA"])
+def test_what_opens_a_connection_or_breaks_it_off_goes_up_without_data(flags: str) -> None:
+    stage = Stage()
+    stage.see(tcp())
+    assert stage.see(tcp(b"", flags=flags)) is Outcome.SENT
+
+
+def test_an_orderly_end_without_data_stays_down_and_is_known_from_the_flow() -> None:
+    stage = Stage()
+    stage.see(tcp())
+    assert stage.see(tcp(b"", flags="FA")) is Outcome.EMPTY
+    assert stage.see(tcp(b"last", flags="FA")) is Outcome.SENT
+    stage.sniffer.flows.end_all()
+    assert stage.ended[0][0].closing
+
+
+def test_a_segment_whose_data_was_not_captured_is_not_empty() -> None:
+    stage = Stage()
+    stage.see(tcp())
+    assert stage.see(tcp(b"0123456789"), cut=10) is Outcome.SENT
+
+
+def test_datagrams_without_data_go_up() -> None:
+    stage = Stage()
+    assert [stage.see(IP() / UDP(sport=5, dport=6)) for _ in range(2)] == [Outcome.SENT] * 2
 
 
 def test_a_verdict_stops_its_flow_and_only_that() -> None:
@@ -186,11 +231,48 @@ def test_a_drop_comes_after_a_stop_too() -> None:
     stage = Stage(SniffPolicy(budget=Budget(payload_packets=1)))
     stage.see(tcp())
     ((first, _),) = stage.records()
-    stage.sniffer.drop_seconds[first[1]] = 5
-    stage.verdict(first[1], DROP)
+    stage.verdict(first[1], 5 << 8 | DROP)
     assert stage.see(tcp()) is Outcome.DROPPED
     stage.now += 5 * SECOND
     assert stage.see(tcp()) is Outcome.STOPPED
+
+
+def test_a_drop_that_comes_long_after_the_stop_is_not_looked_for() -> None:
+    stage = Stage(SniffPolicy(budget=Budget(payload_packets=1)))
+    stage.see(tcp())
+    ((first, _),) = stage.records()
+    stage.now += 2 * SECOND
+    stage.verdict(first[1], DROP)
+    assert stage.see(tcp()) is Outcome.STOPPED
+
+
+def test_a_verdict_says_how_long_a_drop_holds_and_a_later_one_makes_it_longer_never_shorter() -> None:
+    stage = Stage(SniffPolicy(drop_seconds=10))
+    stage.see(tcp())
+    ((first, _),) = stage.records()
+    for seconds in (3, 20, 1):
+        stage.verdict(first[1], seconds << 8 | DROP)
+        assert stage.see(tcp()) is Outcome.DROPPED
+    stage.now += 19 * SECOND
+    assert stage.see(tcp()) is Outcome.DROPPED
+    stage.now += SECOND
+    assert stage.see(tcp()) is Outcome.SENT
+    assert stage.sniffer.counters.dropped_by_verdict == 1
+
+
+@pytest.mark.parametrize("flags", ["PA", "S"])
+def test_a_flow_that_is_dropped_outlives_its_end_and_its_idle_time(flags: str) -> None:
+    stage = Stage()
+    stage.see(tcp(flags="FPA"))
+    ((first, _),) = stage.records()
+    stage.verdict(first[1], 3600 << 8 | DROP)
+    assert stage.see(tcp()) is Outcome.DROPPED
+    stage.now += TCP_IDLE_NS + SECOND
+    stage.sniffer.flows.expire(stage.now)
+    assert stage.see(tcp(flags=flags)) is Outcome.DROPPED
+    stage.now += 3000 * SECOND
+    assert stage.see(tcp(flags=flags)) is Outcome.SENT
+    assert len(stage.ended) == 1
 
 
 def test_fragments_are_counted_and_open_no_flow() -> None:
@@ -225,8 +307,8 @@ def test_a_syn_after_the_end_of_a_connection_opens_a_new_flow() -> None:
     stage.see(tcp(b"", flags="S"))
     stage.see(tcp(b"", flags="FA"))
     stage.see(tcp(b"", flags="S"))
-    ids = [fields[1] for fields, _ in stage.records()]
-    assert ids[0] == ids[1] != ids[2]
+    first, second = [fields[1] for fields, _ in stage.records()]
+    assert first != second
     assert [end for _, end in stage.ended] == [End.REUSED]
 
 

@@ -18,6 +18,7 @@ from sluicegate_agent.reference.markdown import literally, table
 from sluicegate_agent.reference.messages import messages
 from sluicegate_agent.reference.pages import PAGES
 from sluicegate_agent.reports import conditions as conditions_code
+from sluicegate_agent.reports import sniffer_conditions
 from sluicegate_agent.reports.metrics.catalogue import DEFINITIONS
 from sluicegate_agent.settings import AgentSettings
 from sluicegate_api.common import ApiModel
@@ -110,8 +111,12 @@ def test_every_setting_has_a_meaning_and_none_is_left_over() -> None:
 
 
 def test_every_reason_of_a_condition_is_explained_and_none_is_left_over() -> None:
-    source = ast.parse(Path(conditions_code.__file__).read_text(encoding="utf-8"))
-    words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    words = {
+        node.value
+        for module in (conditions_code, sniffer_conditions)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     reasons_in_code = {word for word in words if re.fullmatch(r"([A-Z][a-z]+)+", word)}
     assert {row.reason for row in conditions.ROWS} == reasons_in_code
 

@@ -17,10 +17,13 @@ from sluicegate_agent.cli.main import app
 from sluicegate_agent.control.server import ControlServer
 from sluicegate_agent.datapath.model import KernelState
 from sluicegate_agent.datapath.protocol import Counters
+from sluicegate_agent.dpi.events.hub import EventHub
+from sluicegate_agent.dpi.events.observing import Observing
 from sluicegate_agent.loader.manifest import Manifest
 from sluicegate_agent.overrides import OverrideStore
 from sluicegate_agent.reports.answers import Answers
 from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.sniffers import silence
 
 T = TypeVar("T")
 
@@ -61,7 +64,8 @@ def answering_agent(folder: Path, *situations: Situation) -> Iterator[AnsweringA
         end = asyncio.Event()
         loops.append((asyncio.get_running_loop(), end))
         answers = Answers(agent.situation, NoKernel(), agent.overrides)
-        async with ControlServer(agent.path, answers.handlers()):
+        observing = Observing(EventHub(), lambda what: silence(agent.situation(), what))
+        async with ControlServer(agent.path, answers.handlers(), {"observe": observing.observe}):
             started.set()
             await end.wait()
 

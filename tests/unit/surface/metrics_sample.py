@@ -6,26 +6,40 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sluicegate_agent.datapath.protocol import ProgramRuns, Traffic, Verdict
+from sluicegate_agent.dpi.events.hub import OutputState
+from sluicegate_agent.dpi.live.model import RunState, WorkerState
+from sluicegate_agent.dpi.rules.load import State
 from sluicegate_agent.health.durations import Durations
 from sluicegate_agent.health.model import Health, HealthState
+from sluicegate_agent.reports.condition import Condition, ConditionStatus, ConditionType
 from sluicegate_agent.reports.metrics import Sample
 from sluicegate_agent.reports.metrics.exposition import exposition
+from sluicegate_agent.reports.sniffer_view import SniffedInterface, SnifferView, WorkerView
 from sluicegate_agent.reports.view import (
     AddressView,
     BackendView,
-    Condition,
-    ConditionStatus,
-    ConditionType,
     InterfaceView,
     LoadBalancerView,
     PortView,
     StatusView,
 )
 from sluicegate_agent.signals.model import Histogram, Latencies, Load, Reading, Report
+from sluicegate_agent.sniffing.model import SniffCounters
+from sluicegate_agent.sniffing.state import Signatures
 from sluicegate_agent.weights.model import Decision, Override
 
 LATENCIES = Latencies(Histogram(tuple(range(24))), Histogram(tuple(reversed(range(24)))))
 LOAD = Load(opened=9, closed=4, requests=30, responses=29, resets=2, unanswered=3, empty_closes=1)
+WORKER = WorkerState(
+    0,
+    RunState.RUNNING,
+    pid=77,
+    restarts=2,
+    quarantined=1,
+    classification="5.0.0",
+    engine={"records": 20},
+    cpu_seconds=1.5,
+)
 DECISION = Decision(81_000, 0.9, 0.95, 0.1, 0.5, "", "warming up", (), 0.012)
 
 
@@ -72,6 +86,25 @@ def balancer(*ports: PortView, name: str = "web") -> LoadBalancerView:
     return LoadBalancerView("shop", name, "a.yaml", (ready, paused), ports)
 
 
+def sniffer(**changes: object) -> SnifferView:
+    """A sniffer of which everything is known."""
+    known: dict[str, object] = {
+        "conditions": (Condition(ConditionType.READY, ConditionStatus.TRUE, "Ready", ""),),
+        "interfaces": (SniffedInterface("eth0", "xdp", sniffed=True, reason=""),),
+        "counters": SniffCounters(
+            100, 9000, 20, 1800, 30, 40, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14, 15, rule_flows=(8,), unmatched=9
+        ),
+        "active_flows": 10,
+        "rules": (("web", 8),),
+        "workers": (WorkerView(WORKER, 1 << 24, 5),),
+        "signatures": Signatures({State.LOADED: 3, State.REFUSED: 1}),
+        "classification": "5.0.0",
+        "output": OutputState("shop/edge", "File", "/var/log/eve.json", 21, 22, 23),
+        "events": {"flow": 6, "alert": 1},
+    }
+    return SnifferView("shop", "edge", "a.yaml", **(known | changes))  # type: ignore[arg-type]
+
+
 def health(address: str = "10.0.0.1") -> dict[tuple[str, str, str, str, int], Health]:
     """Checks of the backend with that address."""
     found = Health(
@@ -86,6 +119,7 @@ def sample(*backends: BackendView) -> Sample:
         status=StatusView(
             interfaces=(InterfaceView("eth0", "xdp", "", "xdp_main"),),
             loadbalancers=(balancer(port(*(backends or (backend(),)))),),
+            sniffers=(sniffer(),),
             half_open_flows=5,
         ),
         verdicts=(Verdict("xdp", "no_flow", "drop", "unknown connection", 3, 180),),
@@ -113,5 +147,5 @@ def values(text: str, name: str) -> dict[str, float]:
 
 
 def _telling(labels: str) -> Iterable[str]:
-    common = ("namespace=", "loadbalancer=", "port=", "protocol=", "backend=")
+    common = ("namespace=", "loadbalancer=", "port=", "protocol=", "backend=", "sniffer=", "worker=")
     return (label for label in filter(None, labels.split(",")) if not label.startswith(common))

@@ -19,7 +19,7 @@ from sluicegate_agent.agent import Agent
 from sluicegate_agent.control.protocol import JsonObject
 from sluicegate_agent.control.server import CommandRefusedError
 from sluicegate_agent.datapath.flowquery import FlowDump
-from sluicegate_agent.datapath.model import BackendId, KernelState
+from sluicegate_agent.datapath.model import BackendId, InterfaceIndex, KernelState
 from sluicegate_agent.datapath.protocol import Census, Counters, DatapathError, Traffic
 from sluicegate_agent.health.checker import HealthChecker
 from sluicegate_agent.health.model import HealthState, Outcome, Target
@@ -33,7 +33,7 @@ from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.settings import load_settings
 from sluicegate_agent.signals.model import Load
 from sluicegate_agent.source.files import FileWatcher
-from sluicegate_agent.worker import Step
+from sluicegate_agent.worker import Sniffing, Step
 from sluicegate_api.loadbalancer import LoadBalancer
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class FakeWorker:
         self.steps: list[list[str]] = []
         self.healths: list[dict[str, HealthState]] = []
         self.steers: list[Mapping[BackendKey, Steer]] = []
+        self.sniffed: list[Mapping[InterfaceIndex, str]] = []
         self.installed = 0
         self.fail: list[Exception] = []
         self.fail_sweeps: list[Exception] = []
@@ -67,7 +68,9 @@ class FakeWorker:
         _now: float,
         *,
         steering: Mapping[BackendKey, Steer],
+        sniffing: Sniffing,
     ) -> Step:
+        self.sniffed.append(sniffing.interfaces)
         self.steers.append(steering)
         self.steps.append([balancer.key.name for balancer in balancers])
         self.healths.append({str(getattr(key, "address")): state for key, state in health.items()})  # noqa: B009
@@ -266,6 +269,30 @@ def test_a_step_that_did_not_converge_is_tried_again(tmp_path: Path, monkeypatch
         stage.worker.unconverged = 2
         for _ in range(3):
             await stage.next_step()
+
+    play(tmp_path, monkeypatch, story)
+
+
+SNIFFER = """
+apiVersion: sluicegate.io/v1alpha1
+kind: DpiSniffer
+metadata: {name: edge, namespace: shop}
+spec: {}
+"""
+
+
+def test_a_sniffer_alone_has_programs_loaded_and_its_interface_in_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        stage.agent.take_files(files(a=SNIFFER))
+        async with asyncio.timeout(5):
+            while not any(stage.worker.sniffed):
+                stage.worker.stepped.clear()
+                await stage.worker.stepped.wait()
+        assert stage.loads[-1] >= {"IPV4", "IPV6", "SNIFF"}
+        assert stage.worker.steps[-1] == []
+        assert stage.worker.sniffed[-1] == {2: "it holds a default route"}
 
     play(tmp_path, monkeypatch, story)
 

@@ -44,6 +44,8 @@ def test_a_machine_with_everything_passes_every_row() -> None:
         ({"uid": 1000, "capabilities": 0}, "privileges", Level.FAIL, "sudo"),
         ({"capabilities": 1 << 12}, "privileges", Level.FAIL, "capabilities"),
         ({"kernel": "6.1.0-13-amd64"}, "kernel", Level.OK, ""),
+        ({"engine": "it is not built"}, "dpi-engine", Level.WARN, "make setup"),
+        ({"classification": "nfstream is missing"}, "dpi-classification", Level.WARN, "make setup"),
         ({"kernel": "5.15"}, "kernel", Level.FAIL, "6.1"),
         ({"kernel": "6.6.0"}, "kernel", Level.OK, ""),
         ({"kernel": "10.0"}, "kernel", Level.OK, ""),

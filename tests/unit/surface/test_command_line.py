@@ -140,6 +140,17 @@ def test_why_answers_with_its_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(call("why", "lb/web", "-o", "json").stdout) == answer
 
 
+def test_why_of_a_sniffer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, {"ok": True, "checks": []})
+    assert call("why", "dpi/edge").exit_code == 0
+    assert call("why", "sgdpi/shop/edge").exit_code == 0
+    assert asked == [
+        Request("why", {"target": "edge", "kind": "DpiSniffer"}),
+        Request("why", {"target": "shop/edge", "kind": "DpiSniffer"}),
+    ]
+    assert call("why", "dpi/").exit_code == 2
+
+
 def test_why_without_an_agent_is_its_first_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, AgentUnreachableError("no agent is running", "start one"))
     result = call("why", "lb/web", "-o", "json")

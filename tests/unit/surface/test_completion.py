@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 import typer
 from answering_agent import answering_agent
+from sniffing_moments import sniffer
 from surface_moments import configured, document, moment
 
 from sluicegate_agent.cli import complete
@@ -37,6 +38,13 @@ def test_names_are_short_where_they_are_unique(tmp_path: Path) -> None:
         assert complete.endpoints(here, "10.") == ["10.0.0.1:8080", "10.0.0.2:8080"]
         assert complete.vips(here, "[") == ["[2001:db8::10]:80"]
         assert complete.vips(here, "x") == []
+
+
+def test_sniffers_are_targets_too(tmp_path: Path) -> None:
+    with answering_agent(tmp_path, moment(configured(document(), sniffer(), sniffer("also")))) as agent:
+        here = context(agent.path)
+        assert complete.targets(here, "") == ["lb/web", "dpi/edge", "dpi/also"]
+        assert complete.targets(here, "dpi/shop/e") == ["dpi/shop/edge"]
 
 
 def test_without_an_agent_there_is_nothing_to_complete_and_no_word_of_it(

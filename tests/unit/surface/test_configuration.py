@@ -11,6 +11,12 @@ from sluicegate_agent.source.store import ConfigurationStore
 from sluicegate_api.common import ObjectKey
 
 WEB, API = ObjectKey("shop", "web"), ObjectKey("shop", "api")
+SNIFFER = """
+apiVersion: sluicegate.io/v1alpha1
+kind: DpiSniffer
+metadata: {name: web, namespace: shop}
+spec: {}
+"""
 OTHER_VIP = {"addresses": ["203.0.113.20"]}
 
 
@@ -63,11 +69,9 @@ def test_an_object_whose_name_was_broken_by_the_edit_stays() -> None:
 
 def test_another_kind_that_cannot_be_used_keeps_nothing_alive() -> None:
     before = configured(document(), document("api", **OTHER_VIP))
-    sniffer = "apiVersion: sluicegate.io/v1alpha1\nkind: DpiSniffer\nmetadata: {name: edge, namespace: shop}\n"
-    sniffer += "spec: {}\n"
-    after = configured(document(), sniffer, previous=before)
+    after = configured(document(), SNIFFER.replace("{}", "{paused: 1}"), previous=before)
     assert keys(after) == ["web"]
-    assert "not supported here yet" in after.problem_lines[0]
+    assert "spec.paused" in after.problem_lines[0]
 
 
 def test_a_vanished_file_removes_its_objects_and_an_unreadable_one_keeps_them() -> None:
@@ -158,24 +162,49 @@ def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: py
     assert "cannot keep the configuration" in caplog.text
 
 
-SNIFFER = """
-apiVersion: sluicegate.io/v1alpha1
-kind: DpiSniffer
-metadata: {name: web, namespace: shop}
-spec: {}
-"""
+def sniffers(configuration: Configuration) -> list[str]:
+    return [entry.object.key.name for entry in configuration.sniffers.accepted]
 
 
-def test_a_sniffer_is_refused_with_what_runs_it_instead() -> None:
+def test_a_sniffer_may_have_the_name_of_a_load_balancer() -> None:
     configuration = configured(document(), SNIFFER)
-    assert keys(configuration) == ["web"]
-    [line] = configuration.problem_lines
-    assert line == (
-        "a.yaml: DpiSniffer shop/web: kind: not supported here yet: live sniffing; "
-        "sluicegate replay FILE -f ... runs it on a capture"
-    )
-    assert not configuration.refused_objects
-    assert not configuration.object_problems
+    assert keys(configuration) == sniffers(configuration) == ["web"]
+    assert not configuration.problem_lines
+    assert [each.object.key for each in configuration.running_sniffers()] == [WEB]
+
+
+def test_a_wrong_sniffer_leaves_its_last_good_version() -> None:
+    before = configured(document(), SNIFFER.replace("{}", "{budget: {maxPackets: 99}}"))
+    after = configured(document(), SNIFFER.replace("{}", "{paused: 1}"), previous=before)
+    kept = after.sniffers.object(WEB)
+    assert kept is not None
+    assert kept.spec.budget.max_packets == 99
+    assert after.sniffers.problems[WEB][0].startswith("spec.paused: ")
+    assert not after.object_problems
+    assert not after.sniffers.refused
+
+
+def test_a_sniffer_that_was_never_valid_is_refused_with_its_file() -> None:
+    after = configured(document(), SNIFFER.replace("{}", "{attach: {podSelector: {}}}"))
+    assert after.sniffers.refused == ((WEB, "a.yaml"),)
+    assert "sniffing at pods is not supported here yet" in after.sniffers.problems[WEB][0]
+    assert not after.refused_objects
+
+
+def test_a_paused_sniffer_keeps_what_ran_and_one_paused_from_the_start_does_not_run() -> None:
+    fresh = configured(SNIFFER.replace("{}", "{paused: true}"))
+    assert fresh.running_sniffers() == ()
+    before = configured(SNIFFER)
+    after = configured(SNIFFER.replace("{}", "{paused: true, budget: {maxPackets: 99}}"), previous=before)
+    assert after.running_sniffers() == before.running_sniffers()
+    assert after.sniffers.paused == {WEB}
+
+
+def test_sniffers_survive_a_restart_beside_a_broken_file(tmp_path: Path) -> None:
+    store = ConfigurationStore(tmp_path)
+    store.save(configured(document(), SNIFFER))
+    after = configured("{", previous=store.load())
+    assert sniffers(after) == ["web"]
 
 
 def test_a_wrong_sniffer_keeps_no_load_balancer_of_its_name() -> None:

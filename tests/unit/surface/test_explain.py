@@ -3,9 +3,11 @@
 import json
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import yaml
+from sniffing_moments import sniffer
 from surface_moments import configured, document, moment, network
 from typer.testing import CliRunner, Result
 
@@ -108,6 +110,17 @@ def test_what_finds_no_room_in_the_tables_is_told_with_the_remedy() -> None:
     ]
 
 
+def test_a_sniffer_is_explained_with_its_interfaces_and_what_it_leaves_alone() -> None:
+    rules = [{"name": "web", "protocols": ["TCP"]}, {"source": {"cidrs": ["10.9.0.0/16"]}, "ignore": True}]
+    answer = explained(sniffer(sniff=rules), sniffer("late"))
+    edge, late = cast("list[dict[str, Any]]", answer["sniffers"])
+    assert [each["name"] for each in edge["interfaces"]] == ["eth0"]
+    assert edge["rules"] == [{"name": "web", "ignore": False}, {"name": "sniff[1]", "ignore": True}]
+    assert edge["output"] == {"type": "File", "path": "/var/log/eve.json"}
+    assert late["notes"] == ["interface eth0 is sniffed by shop/edge: one sniffer per interface"]
+    assert answer["features"] == ["IPV4", "IPV6", "SNIFF"]
+
+
 def test_ways_are_looked_up_to_every_backend() -> None:
     assert addresses_of(configured(document())) == {ip_address("10.0.0.1"), ip_address("10.0.0.2")}
 
@@ -150,7 +163,7 @@ def test_no_usable_file_explains_that_there_is_nothing(monkeypatch: pytest.Monke
     (tmp_path / "a.yaml").write_text(document(colour="red"), encoding="utf-8")
     result = call(monkeypatch, "-f", str(tmp_path))
     assert result.exit_code == 1
-    assert "no load balancer of these files can be applied" in result.stdout
+    assert "no load balancer and no sniffer of these files can be applied" in result.stdout
     assert call(monkeypatch, "-f", str(tmp_path / "none.yaml")).exit_code == 2
 
 

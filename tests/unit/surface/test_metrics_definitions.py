@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from metrics_sample import sample, scraped
 
-from sluicegate_agent.reports.metrics import node, traffic
+from sluicegate_agent.reports.metrics import node, sniffing, traffic
 from sluicegate_agent.reports.metrics.catalogue import BACKENDS, DEFINITIONS
 from sluicegate_agent.reports.metrics.definition import Definition, Distribution, Kind, Metric
 
@@ -17,6 +17,8 @@ READ: list[tuple[Metric[Any], Sequence[Any]]] = [
     *((metric, list(SAMPLE.balancers())) for metric in traffic.BALANCERS),
     *((metric, list(SAMPLE.ports())) for metric in traffic.PORTS),
     *((metric, list(SAMPLE.backends())) for metric in BACKENDS),
+    *((metric, list(SAMPLE.sniffers())) for metric in sniffing.SNIFFERS),
+    *((metric, list(SAMPLE.workers())) for metric in sniffing.WORKERS),
     *((metric, [SAMPLE]) for metric in node.METRICS),
 ]
 NAMES = [definition.name for definition in DEFINITIONS]

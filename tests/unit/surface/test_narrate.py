@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sniffing_moments import sniffer
 from surface_moments import ETH0, configured, document, moment, network
 
 from sluicegate_agent.reports.narrate import configuration_changes, transitions
@@ -22,6 +23,16 @@ def test_load_balancers_that_come_change_and_go_are_told() -> None:
         "load balancer shop/web changed",
     ]
     assert not list(configuration_changes(after, after))
+
+
+def test_sniffers_that_come_change_and_go_are_told() -> None:
+    before = configured(document("edge"), sniffer(), sniffer("old"))
+    after = configured(document("edge"), sniffer(budget={"maxPackets": 99}), sniffer("new"))
+    assert sorted(configuration_changes(before, after)) == [
+        "sniffer shop/edge changed",
+        "sniffer shop/new is new",
+        "sniffer shop/old is gone",
+    ]
 
 
 def test_the_first_step_tells_interfaces_vips_and_backends_of_both_families() -> None:

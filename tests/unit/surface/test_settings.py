@@ -39,6 +39,9 @@ def test_a_variable_beats_the_default_and_a_flag_beats_the_variable(monkeypatch:
         ({"backends": 70000}, ["--backends"]),
         ({"netns": "../../etc"}, ["--netns"]),
         ({"netns": ".."}, ["--netns"]),
+        ({"sniffed_flows": 1}, ["SLUICEGATE_SNIFFED_FLOWS"]),
+        ({"dpi_workers": 65}, ["SLUICEGATE_DPI_WORKERS"]),
+        ({"dpi_ring_bytes": 100_000}, ["power of two", "65536 or 131072"]),
     ],
 )
 def test_a_useless_value_is_refused_with_the_name_of_its_flag(flags: dict[str, object], words: list[str]) -> None:
@@ -50,3 +53,10 @@ def test_a_useless_value_is_refused_with_the_name_of_its_flag(flags: dict[str, o
 
 def test_the_scope_is_the_namespace() -> None:
     assert load_settings(netns="blue").scope == "blue"
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 1), (7, 1), (8, 2), (64, 16), (None, 1)])
+def test_there_is_a_worker_for_every_four_cpus(cpus: int | None, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    assert load_settings().worker_count == workers
+    assert load_settings(dpi_workers=5).worker_count == 5

@@ -106,3 +106,14 @@ def test_what_needs_other_programs_keeps_its_running_version_until_they_are_ther
     some = frozenset({"IPV4", "FULL_NAT", "DNAT"})
     assert set(map(repr, runnable(wanted, running, some))) == {repr(running[0]), repr(wanted[1])}
     assert runnable(wanted, running, frozenset(FEATURES)) == wanted
+
+
+def test_sniffers_need_programs_of_both_families_and_tables_of_the_settings_size() -> None:
+    sniffs = needed_features([], [object()])
+    assert sniffs == {"IPV4", "IPV6", "SNIFF"}
+    settings = load_settings(sniffed_flows=100_000)
+    sizes = request(settings, Path(), sniffs).sizes
+    assert (sizes["SNIFFS"], sizes["SNIFF_SLOTS"]) == (100_000, 262_144)
+    small = request(settings, Path(), frozenset({"IPV4"})).sizes
+    assert small["SNIFFS"] < 1000
+    assert small["SNIFF_SLOTS"] & (small["SNIFF_SLOTS"] - 1) == 0

@@ -10,9 +10,10 @@ from sluicegate_agent.cli.document import Status
 from sluicegate_agent.datapath.protocol import Census, Counters, Traffic, Verdict
 from sluicegate_agent.planning.steer import Steer
 from sluicegate_agent.programs import FEATURES
+from sluicegate_agent.reports.condition import Condition, ConditionStatus, ConditionType
 from sluicegate_agent.reports.situation import Programs, Situation
 from sluicegate_agent.reports.status import status
-from sluicegate_agent.reports.view import Condition, ConditionStatus, ConditionType, LoadBalancerView
+from sluicegate_agent.reports.view import LoadBalancerView
 from sluicegate_agent.signals.model import Histogram, Latencies, Load, Reading, Report
 from sluicegate_agent.weights.model import Decision, Override
 from sluicegate_agent.weights.survey import NOTHING_SEEN

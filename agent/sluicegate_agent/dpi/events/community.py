@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from base64 import b64encode
+from binascii import b2a_base64
 from hashlib import sha1
 
 _ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
@@ -14,7 +14,8 @@ _ANSWERS = {
     | {144: 145, 145: 144},
 }
 """Types of ICMP messages that answer each other. Of all others the type and the code count, in the order sent."""
-_SEED = 0
+_SEED = bytes(2)
+_PORTS = struct.Struct(">BBHH").pack
 
 
 def community_id(protocol: int, source: tuple[bytes, int], destination: tuple[bytes, int]) -> str:
@@ -28,7 +29,9 @@ def community_id(protocol: int, source: tuple[bytes, int], destination: tuple[by
             destination = (destination[0], answer)
     if ordered and destination < source:
         source, destination = destination, source
-    packed = struct.pack(">H", _SEED) + source[0] + destination[0] + struct.pack(">BB", protocol, 0)
+    packed = _SEED + source[0] + destination[0]
     if protocol in _WITH_PORTS:
-        packed += struct.pack(">HH", source[1], destination[1])
-    return "1:" + b64encode(sha1(packed, usedforsecurity=False).digest()).decode()
+        packed += _PORTS(protocol, 0, source[1], destination[1])
+    else:
+        packed += bytes((protocol, 0))
+    return "1:" + b2a_base64(sha1(packed, usedforsecurity=False).digest(), newline=False).decode()

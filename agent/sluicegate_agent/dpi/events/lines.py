@@ -29,6 +29,7 @@ _ALERT = (
 )
 _ANOMALY = b',"anomaly":{"type":"flow_risk","code":%d,"event":%b,"flow_score":%d}'
 _WRAPPED = b'{"ndpi":'
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _APP_PROTOCOLS = {"TLS": b"tls", "DTLS": b"dtls", "QUIC": b"quic", "HTTP": b"http", "DNS": b"dns", "SSH": b"ssh"} | {
     "SMTP": b"smtp",
     "FTP_CONTROL": b"ftp",
@@ -117,22 +118,25 @@ class EveLines:
         """``signatures`` by the id that alerts carry."""
         self._names = names
         self._signatures = signatures
-        self._vnf = b'"vnf":%b,"node":%b' % (quoted(origin.vnf), quoted(origin.node))
-        self._unnamed = origin.unnamed
-        self._interfaces = [self._interface("")]
+        self._origin = origin
+        self._vnf = _whose(origin)
+        self._no_interface = self._interface("")
+        self._interfaces: dict[int, bytes] = {}
         self._flows: dict[int, bytes] = {}
         self._risks: dict[int, int] = {}
+        self._risk_names: dict[int, bytes] = {}
         self._alerted: set[int] = set()
         self._apps: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
-    def name_interfaces(self, names: Sequence[str]) -> None:
-        """Names of interfaces 1, 2, and so on; 0 is none."""
-        self._interfaces = [self._interface(""), *map(self._interface, names)]
+    def name_interfaces(self, names: Sequence[str] | Mapping[int, str]) -> None:
+        """Names by index, or those of interfaces 1, 2, and so on; 0 is none. A flow keeps the name it began with."""
+        by_index = names if isinstance(names, Mapping) else dict(enumerate(names, 1))
+        self._interfaces = {index: self._interface(name) for index, name in by_index.items()}
 
     def classified(self, event: Event, detail: Detail, text: bytes) -> Iterator[bytes]:
         """Lines for a flow whose label is final: its layers, and its risks."""
         for layer in layers(unwrapped(text)):
-            fields = json.dumps(layer.fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+            fields = _encode(layer.fields).encode("utf-8", "replace")
             name = layer.type.encode()
             yield b'%b,"%b":%b}\n' % (self._head(name, event, detail), name, fields)
         yield from self._anomalies(event, detail)
@@ -184,8 +188,7 @@ class EveLines:
 
     def stats(self, time_ns: int, groups: Mapping[str, Mapping[str, int]]) -> bytes:
         """The line of counters."""
-        found = json.dumps(groups, separators=(",", ":")).encode()
-        return b'{"timestamp":"%b","event_type":"stats",%b,"stats":%b}\n' % (timestamp(time_ns), self._vnf, found)
+        return stats_line(self._origin, time_ns, groups)
 
     def _anomalies(self, event: Event, detail: Detail) -> Iterator[bytes]:
         """A line for each risk that was not told before."""
@@ -193,13 +196,20 @@ class EveLines:
         if not new:
             return
         self._risks[event.flow_id] = detail.risk
-        for bit in range(new.bit_length()):
-            if new >> bit & 1:
-                found = _ANOMALY % (bit, quoted(self._names.risk_name(bit)), detail.score)
-                yield self._head(b"anomaly", event, detail) + found + b"}\n"
+        head = self._head(b"anomaly", event, detail)
+        while new:
+            bit = (new & -new).bit_length() - 1
+            new &= new - 1
+            yield b"%b%b}\n" % (head, _ANOMALY % (bit, self._risk(bit), detail.score))
+
+    def _risk(self, bit: int) -> bytes:
+        name = self._risk_names.get(bit)
+        if name is None:
+            name = self._risk_names[bit] = quoted(self._names.risk_name(bit))
+        return name
 
     def _interface(self, name: str) -> bytes:
-        return b'%b,"in_iface":%b,' % (self._vnf, quoted(name or self._unnamed))
+        return b'%b,"in_iface":%b,' % (self._vnf, quoted(name or self._origin.unnamed))
 
     def _head(self, kind: bytes, event: Event, detail: Detail) -> bytes:
         fixed = self._flows.get(event.flow_id)
@@ -219,8 +229,7 @@ class EveLines:
         else:
             source = destination = b""
         name = community_id(protocol, (client, event.client_port), (server, event.server_port)).encode()
-        index = event.ifindex if event.ifindex < len(self._interfaces) else 0
-        fixed = self._interfaces[index] + _TUPLE % (
+        fixed = self._interfaces.get(event.ifindex, self._no_interface) + _TUPLE % (
             *(address(client), source, address(server), destination),
             *(protocol_name(protocol), 6 if v6 else 4, name),
         )
@@ -246,6 +255,17 @@ class EveLines:
                 b',"ndpi":{"proto":%b}' % quoted(label) if label else b"",
             )
         return known
+
+
+def stats_line(origin: Origin, time_ns: int, groups: Mapping[str, Mapping[str, int]]) -> bytes:
+    """A line of counters, by the groups that the schema names under "stats"."""
+    found = json.dumps(groups, separators=(",", ":")).encode()
+    return b'{"timestamp":"%b","event_type":"stats",%b,"stats":%b}\n' % (timestamp(time_ns), _whose(origin), found)
+
+
+def _whose(origin: Origin) -> bytes:
+    node = quoted(origin.node)
+    return b'"vnf":%b,"node":%b,"host":%b' % (quoted(origin.vnf), node, node)
 
 
 def unwrapped(text: bytes) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -61,14 +63,18 @@ class Nowhere:
 class FileOutput:
     """A file. With ``max_bytes`` it is renamed to NAME.1 when full, and so on up to NAME.``keep``.
 
-    ``fresh``: begin with an empty file; otherwise lines are appended. After a failed write the file is cut back to its
-    last whole line, and the next write tries again.
+    ``fresh``: begin with an empty file; otherwise lines are appended. ``regular``: refuse pipes and devices. After a
+    failed write the file is cut back to its last whole line, and the next write tries again. A full file that cannot be
+    renamed takes no more lines.
     """
 
-    def __init__(self, path: Path, *, fresh: bool = False, max_bytes: int | None = None, keep: int = 5) -> None:
+    def __init__(
+        self, path: Path, *, fresh: bool = False, max_bytes: int | None = None, keep: int = 5, regular: bool = False
+    ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._keep = keep
+        self._regular = regular
         self.written = self.lost = 0
         self.problem = ""
         try:
@@ -78,15 +84,33 @@ class FileOutput:
         self._size = os.fstat(self._file).st_size
 
     def write(self, lines: list[bytes]) -> None:
-        """Append, beginning a new file between two lines where one is due."""
+        """Append, beginning a new file between two lines where one is due. What cannot be written is lost."""
+        self.lost += len(lines) - self.append(lines)
+
+    def append(self, lines: list[bytes]) -> int:
+        """The same, but what cannot be written is the caller's: how many lines were, from the first on."""
         start, size = 0, self._size
         for index, line in enumerate(lines):
             if self._max_bytes is not None and size and size + len(line) > self._max_bytes:
-                self._append(lines[start:index])
-                self._rotate()
+                done = self._append(lines[start:index])
+                if start + done < index or not self._rotate():
+                    return start + done
                 start, size = index, self._size
             size += len(line)
-        self._append(lines[start:])
+        return start + self._append(lines[start:])
+
+    def limit(self, max_bytes: int, keep: int) -> None:
+        """New limits, from the next line on."""
+        self._max_bytes, self._keep = max_bytes, keep
+
+    def in_place(self) -> bool:
+        """Whether the path still names the open file, however long that is now."""
+        try:
+            there, ours = self._path.stat(), os.fstat(self._file)
+        except OSError:
+            return False
+        self._size = ours.st_size
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def close(self) -> None:
         """Close the file."""
@@ -96,11 +120,17 @@ class FileOutput:
 
     def _open(self, *, fresh: bool) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if fresh else 0)
-        return os.open(self._path, flags, 0o640)
+        if not self._regular:
+            return os.open(self._path, flags, 0o640)
+        file = os.open(self._path, flags | os.O_NONBLOCK, 0o640)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _append(self, lines: list[bytes]) -> int:
         if not lines:
-            return
+            return 0
         data = b"".join(lines)
         done = 0
         try:
@@ -110,16 +140,16 @@ class FileOutput:
             while done < len(data):
                 done += os.write(self._file, data[done:] if done else data)
         except OSError as error:
-            self._keep_whole_lines(lines, data, done, error)
+            whole = self._keep_whole_lines(data, done, error)
         else:
-            self.written += len(lines)
-        self._size += done
-
-    def _keep_whole_lines(self, lines: list[bytes], data: bytes, done: int, error: OSError) -> None:
-        kept = data.rfind(b"\n", 0, done) + 1
-        whole = data.count(b"\n", 0, kept)
+            whole = len(lines)
         self.written += whole
-        self.lost += len(lines) - whole
+        self._size += done
+        return whole
+
+    def _keep_whole_lines(self, data: bytes, done: int, error: OSError) -> int:
+        """Cut off what of the data is only a part of a line; how many whole lines were written."""
+        kept = data.rfind(b"\n", 0, done) + 1
         self.problem = f"{self._path} cannot be written: {error.strerror}"
         try:
             if kept < done:
@@ -127,8 +157,9 @@ class FileOutput:
                 self._size -= done - kept
         except OSError:
             self.problem += "; its last line may be cut off"
+        return data.count(b"\n", 0, kept)
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> bool:
         try:
             for number in range(self._keep - 1, 0, -1):
                 old = self._path.with_name(f"{self._path.name}.{number}")
@@ -136,14 +167,15 @@ class FileOutput:
                     old.replace(self._path.with_name(f"{self._path.name}.{number + 1}"))
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
         except OSError as error:
-            self.problem = f"{self._path} cannot be renamed: {error.strerror}"
-            return
+            self.problem = f"{self._path} is full and cannot be renamed: {error.strerror}"
+            return False
         self.close()
+        self._size = 0
         try:
             self._file = self._open(fresh=False)
         except OSError as error:
             self.problem = f"{self._path} cannot be written: {error.strerror}"
-        self._size = 0
+        return True
 
 
 class StreamOutput:

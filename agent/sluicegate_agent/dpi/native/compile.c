@@ -117,7 +117,7 @@ static void facts(struct sg_compiled *made) {
     bool *seen = calloc(made->rule_count + 1, sizeof *seen);
     for (uint32_t i = 0; i < made->pattern_count; i++) {
         uint8_t buffer = made->patterns[i].buffer;
-        if (buffer >= SG_BUF_HTTP_URI && buffer <= SG_BUF_TLS_SNI) made->heads = true;
+        if (buffer >= SG_BUF_HTTP_URI && buffer != SG_BUF_DNS_QUERY) made->heads = true;
         for (uint32_t j = made->first_term[i]; j < made->first_term[i + 1]; j++) {
             struct rule_facts *rule = &made->facts[made->terms[j].rule];
             if (seen) seen[made->terms[j].rule] = true;

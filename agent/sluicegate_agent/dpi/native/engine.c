@@ -249,6 +249,21 @@ int sg_end(struct sg_engine *engine, uint64_t flow_id, uint64_t now_ns) {
     return 1;
 }
 
+int sg_drop(struct sg_engine *engine, uint64_t flow_id, uint32_t seconds, uint8_t reason, uint64_t now_ns) {
+    struct flow *flow = flow_find(engine, flow_id);
+    if (!flow) {
+        engine->stats.verdicts_drop++;
+        verdict_word(engine, flow_id, SG_DROP, seconds);
+        return 0;
+    }
+    if (events_full(engine)) return fail("the event area is full: take the batch first");
+    verdict(engine, flow, SG_DROP, reason, seconds);
+    decide(engine, flow, now_ns);
+    engine->unit.flow = NULL;
+    flow_touch(engine, flow, class_of(flow));
+    return 1;
+}
+
 int sg_flush(struct sg_engine *engine, uint64_t now_ns, uint32_t max_flows) {
     uint32_t ended = 0;
     for (int class = 0; class < SG_CLASSES; class++) {

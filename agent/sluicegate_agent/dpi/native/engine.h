@@ -143,6 +143,7 @@ struct sg_policy {           /* one per sniffer, sg_record.policy */
     uint32_t max_packets;    /* records of both directions; 0 is no limit, also below */
     uint32_t payload_packets;
     uint32_t payload_bytes;
+    uint32_t drop_seconds;   /* how long risk_action and on_app drop; below 2^24, 0: as the kernel's side likes */
     uint16_t min_risk;       /* 0: risk decides nothing */
     uint8_t risk_action;     /* enum sg_action */
     uint8_t classify;        /* 0: no nDPI for this policy */
@@ -174,7 +175,8 @@ enum sg_buffer {
     SG_BUF_HTTP_METHOD = 6,
     SG_BUF_TLS_SNI = 7,    /* server_name of a ClientHello over TCP, as sent */
     SG_BUF_DNS_QUERY = 8,  /* name of the first question, with dots, lower case; DNS over UDP */
-    SG_BUFFERS = 9,
+    SG_BUF_HTTP_HEADER = 9, /* all header lines of a request as sent, each with its line end; not the request line */
+    SG_BUFFERS = 10,
 };
 
 struct sg_pattern {
@@ -212,6 +214,7 @@ struct sg_rule {
     uint8_t app;             /* enum sg_app */
     uint8_t flags;           /* enum sg_rule_flag */
     uint8_t action;          /* SG_NONE: alert only; SG_DROP: that flow; SG_STOP: look no further */
+    uint32_t drop_seconds;   /* with SG_DROP: how long, as in sg_policy */
 };
 
 struct sg_set { uint32_t first, count; };       /* sorted, disjoint */
@@ -305,7 +308,9 @@ uint16_t sg_ndpi_risk_score(struct sg_engine *engine, uint32_t bit);
 
 void sg_tables_set(struct sg_engine *engine, const struct sg_tables *tables);
 int sg_policy_set(struct sg_engine *engine, uint32_t number, const struct sg_policy *policy);
-/* words[slot & mask] = generation << 32 | action. NULL: verdicts only in events. */
+/* words[slot & mask] = generation << 32 | seconds << 8 | action; seconds of a drop, 24 bits. A word is never replaced by
+ * one of an older generation, nor that of a flow by a lesser one (none < stop < drop, a shorter drop < a longer).
+ * NULL: verdicts only in events. */
 void sg_verdict_words(struct sg_engine *engine, uint64_t *words, uint64_t mask);
 
 /* Before each record: words[0] its position in the ring, words[1] its flow. In memory that a supervisor shares, they say
@@ -330,6 +335,9 @@ int sg_run(struct sg_engine *engine, struct sg_ring *ring, uint32_t max_records)
 int sg_expire(struct sg_engine *engine, uint64_t now_ns, uint32_t max_flows);
 /* Ends one flow at once because the kernel did: 1 ended, 0 not known, -1 events are full. */
 int sg_end(struct sg_engine *engine, uint64_t flow_id, uint64_t now_ns);
+/* Drops a flow for what the caller found in its events; reason as in sg_detail. Classification ends with it. 1: done,
+ * 0: the flow is not known here and the word was written all the same, -1: events are full. */
+int sg_drop(struct sg_engine *engine, uint64_t flow_id, uint32_t seconds, uint8_t reason, uint64_t now_ns);
 /* Ends up to max_flows of all flows, idle or not. */
 int sg_flush(struct sg_engine *engine, uint64_t now_ns, uint32_t max_flows);
 /* The batch since the last call; valid until the next sg_run, sg_expire, sg_end or sg_flush. */

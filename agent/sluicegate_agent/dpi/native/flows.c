@@ -18,10 +18,6 @@ int flows_init(struct sg_engine *engine) {
     engine->flows = calloc((size_t)count + 1, sizeof *engine->flows);
     engine->pool = calloc(engine->limits.max_undecided, sizeof *engine->pool);
     if (!engine->bucket || !engine->flows || !engine->pool) return fail("no memory for %u flows", count);
-    for (uint32_t i = count; i; i--) {
-        engine->flows[i].lru_next = engine->free_flow;
-        engine->free_flow = i;
-    }
     return 0;
 }
 
@@ -136,14 +132,15 @@ static void addresses(struct flow *flow, const struct sg_record *record, const u
 }
 
 struct flow *flow_new(struct sg_engine *engine, const struct sg_record *record, const uint8_t *l3) {
-    if (!engine->free_flow) {
+    if (!engine->free_flow && engine->used_flows == engine->limits.max_flows) {
         struct flow *old = oldest(engine);
         engine->stats.evicted++;
         flow_end(engine, old, SG_END_EVICTED, record->ts_ns);
     }
-    uint32_t index = engine->free_flow;
+    /* Those that were never used come last: their memory is not touched until it is needed. */
+    uint32_t index = engine->free_flow ? engine->free_flow : ++engine->used_flows;
     struct flow *flow = &engine->flows[index];
-    engine->free_flow = flow->lru_next;
+    if (engine->free_flow) engine->free_flow = flow->lru_next;
     memset(flow, 0, sizeof *flow);
     flow->id = record->flow_id;
     flow->first_ns = record->ts_ns;

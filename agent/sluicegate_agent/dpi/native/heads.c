@@ -94,7 +94,7 @@ static enum outcome http(struct sg_engine *engine, struct view bytes, bool all_t
     if (!last || target.data + target.length - last < 9 || memcmp(last + 1, "HTTP/", 5)) return NOT_A_HEAD;
     target.length = (uint32_t)(last - target.data);
     target = trim(target);
-    struct view host = {0}, agent = {0};
+    struct view host = {0}, agent = {0}, header = {end + 1, 0};
     bool complete = false;
     for (struct view rest = {end + 1, bytes.length - (uint32_t)(end + 1 - bytes.data)}; rest.length;) {
         end = memchr(rest.data, '\n', rest.length);
@@ -106,6 +106,7 @@ static enum outcome http(struct sg_engine *engine, struct view bytes, bool all_t
             complete = true;
             break;
         }
+        header.length = (uint32_t)(rest.data - header.data);
         if (!host.data && named(line, "host", &value)) host = value;
         if (!agent.data && named(line, "user-agent", &value)) agent = value;
     }
@@ -119,6 +120,7 @@ static enum outcome http(struct sg_engine *engine, struct view bytes, bool all_t
     scan_uri(engine, target);
     if (host.data) scan_host(engine, host);
     if (agent.data) scan_head(engine, SG_BUF_HTTP_AGENT, agent);
+    if (header.length) scan_head(engine, SG_BUF_HTTP_HEADER, header);
     rules_pending(engine);
     return COMPLETE;
 }

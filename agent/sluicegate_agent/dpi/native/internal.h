@@ -27,6 +27,8 @@ enum {
     TOUCHED_RULES = 256,  /* rules that one record may touch */
     HEAD_BYTES = 16384,   /* an HTTP request head or ClientHello that is longer is not waited for */
     EVENT_ROOM = 4 * FIRED_RULES, /* events that one record may make, with the flows that make room for its own */
+    LATER_GENERATIONS = 64, /* of a slot, that may have come up while the engine looked at an old flow */
+    MAX_SECONDS = (1 << 24) - 1, /* in a verdict's word */
     BLOB_ROOM = 1 << 17,  /* and their bytes; nDPI's longest texts are certificates' names */
 };
 
@@ -89,7 +91,7 @@ struct flow {
     uint32_t lru_prev, lru_next, open_prev, open_next;
     uint32_t packets[2], payload[2], payload_packets;
     uint32_t next_sequence[2], offset[2], held_bytes[2];
-    uint32_t ifindex, tunnel, start_index;
+    uint32_t ifindex, tunnel, start_index, drop_seconds;
     uint16_t master, app, client_port, server_port, vlan, score, heads_seen;
     uint8_t l4_proto, flags, policy, layer, state, confidence, action, reason, class, tcp_flags[2];
     bool undecided : 1;               /* in the list of flows with nDPI state */
@@ -143,7 +145,7 @@ struct sg_engine {
     struct ndpi ndpi;
     hs_scratch_t *scratch;
     struct flow *flows;               /* [max_flows + 1]; 0 is none */
-    uint32_t *bucket, bucket_mask, free_flow;
+    uint32_t *bucket, bucket_mask, free_flow, used_flows; /* 1 to used_flows were in use at some time */
     struct list lru[SG_CLASSES], open;
     uint64_t idle_ns[SG_CLASSES];
     void **pool;                      /* nDPI states to use again */
@@ -187,7 +189,8 @@ void event_text(struct sg_engine *engine, struct sg_event *event, const char *te
 uint8_t event_wanted(const struct sg_engine *engine, const struct flow *flow, enum sg_kind kind);
 
 /* verdict.c */
-void verdict(struct sg_engine *engine, struct flow *flow, uint8_t action, enum sg_reason reason);
+void verdict(struct sg_engine *engine, struct flow *flow, uint8_t action, enum sg_reason reason, uint32_t seconds);
+void verdict_word(struct sg_engine *engine, uint64_t flow_id, uint8_t action, uint32_t seconds);
 void label_final(struct sg_engine *engine, struct flow *flow, struct label label, ndpi_label *full, enum sg_kind kind,
                  bool over, uint64_t ts_ns); /* over: no verdict is to be made any more */
 void give_up(struct sg_engine *engine, struct flow *flow, enum sg_reason reason, uint64_t ts_ns);

@@ -175,7 +175,7 @@ static void fire(struct sg_engine *engine, uint32_t index, uint8_t direction) {
     struct pair *pair = pair_of(flow, index, direction);
     if (pair) *pair = memory->pair[--memory->pairs];
     engine->stats.alerts++;
-    verdict(engine, flow, rule->action, SG_BY_RULE);
+    verdict(engine, flow, rule->action, SG_BY_RULE, rule->drop_seconds);
     struct sg_event *event = event_add(engine, flow, SG_ALERT, unit->ts_ns, SG_END_NONE);
     if (!event) return;
     event->rule = rule->sid;

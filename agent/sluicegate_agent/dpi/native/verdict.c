@@ -11,18 +11,31 @@
  */
 #include "internal.h"
 
-/* A verdict only grows (none, stop, drop); the word is a store, so the kernel sees it with its next packet. */
-void verdict(struct sg_engine *engine, struct flow *flow, uint8_t action, enum sg_reason reason) {
+/* The word is one store, so the kernel sees it with its next packet. A slot may have another flow by now: its
+ * generation is later, and what is said of it stays. */
+void verdict_word(struct sg_engine *engine, uint64_t flow_id, uint8_t action, uint32_t seconds) {
+    if (!engine->verdicts) return;
+    uint64_t *word = &engine->verdicts[flow_id & engine->verdict_mask];
+    uint32_t generation = (uint32_t)(flow_id >> 32), known = (uint32_t)(__atomic_load_n(word, __ATOMIC_RELAXED) >> 32);
+    /* Much later is not later: it is what was left from another count. */
+    if (known != generation && known - generation <= LATER_GENERATIONS) return;
+    if (action != SG_DROP) seconds = 0;
+    if (seconds > MAX_SECONDS) seconds = MAX_SECONDS;
+    __atomic_store_n(word, (uint64_t)generation << 32 | seconds << 8 | action, __ATOMIC_RELEASE);
+}
+
+/* A verdict only grows: none, stop, drop, a longer drop. */
+void verdict(struct sg_engine *engine, struct flow *flow, uint8_t action, enum sg_reason reason, uint32_t seconds) {
     if (action == SG_NONE) return;
     if (action > flow->action) {
-        flow->action = action;
         flow->reason = (uint8_t)reason;
         if (action == SG_DROP) engine->stats.verdicts_drop++;
         else engine->stats.verdicts_stop++;
-        if (engine->verdicts) {
-            uint64_t word = (flow->id >> 32) << 32 | action;
-            __atomic_store_n(&engine->verdicts[flow->id & engine->verdict_mask], word, __ATOMIC_RELEASE);
-        }
+    }
+    if (action > flow->action || (action == SG_DROP && seconds > flow->drop_seconds)) {
+        flow->action = action;
+        flow->drop_seconds = action == SG_DROP ? seconds : 0;
+        verdict_word(engine, flow->id, action, seconds);
     }
     flow->done = true;
 }
@@ -62,17 +75,18 @@ static void judge(struct sg_engine *engine, struct flow *flow, const struct sg_p
     uint32_t app = app_index(flow->app ? flow->app : flow->master), master = app_index(flow->master);
     if (policy && flow->labelled) {
         uint8_t action = policy->on_app[app] ? policy->on_app[app] : policy->on_app[master];
-        verdict(engine, flow, action, SG_BY_PROTOCOL);
-        if (policy->min_risk && flow->score >= policy->min_risk) verdict(engine, flow, policy->risk_action, SG_BY_RISK);
+        verdict(engine, flow, action, SG_BY_PROTOCOL, policy->drop_seconds);
+        if (policy->min_risk && flow->score >= policy->min_risk)
+            verdict(engine, flow, policy->risk_action, SG_BY_RISK, policy->drop_seconds);
     }
     if (flow->done) return;
     if (flow->labelled && (engine->tables.encrypted[app] || (master && engine->tables.encrypted[master])))
-        verdict(engine, flow, SG_STOP, SG_BY_ENCRYPTION);
-    else if (!rules || !rules->keep_for_app[flow->layer])
-        verdict(engine, flow, SG_STOP, SG_BY_LABEL);
+        verdict(engine, flow, SG_STOP, SG_BY_ENCRYPTION, 0);
+    else if (!rules || ((flow->labelled || flow->layer) && !rules->keep_for_app[flow->layer]))
+        verdict(engine, flow, SG_STOP, SG_BY_LABEL, 0);
     else if (rules->reach[0] && rules->reach[1] && flow->l4_proto == PROTO_TCP &&
              flow->offset[0] >= rules->reach[0] && flow->offset[1] >= rules->reach[1])
-        verdict(engine, flow, SG_STOP, SG_BY_REACH);
+        verdict(engine, flow, SG_STOP, SG_BY_REACH, 0);
 }
 
 void label_final(struct sg_engine *engine, struct flow *flow, struct label label, ndpi_label *full, enum sg_kind kind,
@@ -91,7 +105,7 @@ void label_final(struct sg_engine *engine, struct flow *flow, struct label label
 
 /* Ends classification with the best guess there is; with a reason to stop, that too. */
 void give_up(struct sg_engine *engine, struct flow *flow, enum sg_reason reason, uint64_t ts_ns) {
-    if (reason == SG_BY_BUDGET) verdict(engine, flow, SG_STOP, reason);
+    if (reason == SG_BY_BUDGET) verdict(engine, flow, SG_STOP, reason, 0);
     if (!flow->ndpi) return;
     ndpi_label full;
     struct label label = ndpi_giveup(engine, flow, &full);

@@ -83,6 +83,13 @@ KEYWORDS: Mapping[str, Keyword] = {
     ),
     "http.user_agent": _sticky(Buffer.HTTP_USER_AGENT, "http.user_agent;", "The `User-Agent` of a request."),
     "http.method": _sticky(Buffer.HTTP_METHOD, "http.method;", "The method of a request."),
+    "http.header": _sticky(
+        Buffer.HTTP_HEADER,
+        "http.header;",
+        "All header lines of a request as they were sent, each with its line end; so `|0d 0a|` ends a value. Not those "
+        "of an answer.",
+    ),
+    "http.header.raw": _sticky(Buffer.HTTP_HEADER, "http.header.raw;", "The same."),
     "tls.sni": _sticky(Buffer.TLS_SNI, "tls.sni;", "The server name that a TLS client asks for, over TCP."),
     "dns.query": _sticky(
         Buffer.DNS_QUERY,
@@ -95,6 +102,8 @@ KEYWORDS: Mapping[str, Keyword] = {
     "http_host": _old(Buffer.HTTP_HOST, "http_host;"),
     "http_user_agent": _old(Buffer.HTTP_USER_AGENT, "http_user_agent;"),
     "http_method": _old(Buffer.HTTP_METHOD, "http_method;"),
+    "http_header": _old(Buffer.HTTP_HEADER, "http_header;"),
+    "http_raw_header": _old(Buffer.HTTP_HEADER, "http_raw_header;"),
     "tls_sni": _sticky(Buffer.TLS_SNI, "tls_sni;", "Old spelling of `tls.sni`."),
     "dns_query": _sticky(Buffer.DNS_QUERY, "dns_query;", "Old spelling of `dns.query`."),
     "content": Keyword(
@@ -102,16 +111,17 @@ KEYWORDS: Mapping[str, Keyword] = {
         'content:"GET |2f|";',
         'Bytes that must be there; with `content:!"..."` must not. Between bars are hexadecimal bytes; `\\;`, '
         '`\\"`, `\\\\` and `\\:` are the characters themselves. A negated content in the payload means: not in what '
-        "was seen so far; it cannot be relative.",
+        "was seen so far. Relative to the match before it, it is the last that is, has `within`, and is one byte or as "
+        "long as `within`; it then holds when other bytes came, or the connection ended.",
     ),
     "pcre": Keyword(
         Kind.PAYLOAD,
         'pcre:"/id=\\d+/Ri";',
         "A regular expression; `pcre:!` negates. Flags: `i` either case, `s` a dot is any byte, `m` `^` and `$` at "
         "lines, `x` blanks are ignored, `A` only at the start, `E` and `G` and `O` read without effect, `R` from the "
-        "end of the match before; `U` `I` `W` `V` `M` look in http.uri, http.uri.raw, http.host, http.user_agent, "
-        "http.method. Not possible, and refused: looking ahead or behind, references to groups, possessive and atomic "
-        "parts, conditions.",
+        "end of the match before; `U` `I` `W` `V` `M` look in http.uri, http.uri.raw, http.host, "
+        "http.user_agent, http.method, `H` and `D` in http.header. Not possible, and refused: looking ahead or "
+        "behind, references to groups, possessive and atomic parts, conditions.",
     ),
     "nocase": Keyword(Kind.PLACE, "nocase;", "Letters of either case."),
     "offset": Keyword(Kind.PLACE, "offset:4;", "Begins at this byte of the buffer or later, counted from 0."),

@@ -28,6 +28,8 @@ class Buffer(IntEnum):
     """The server name of a ClientHello over TCP, as sent."""
     DNS_QUERY = 8
     """The name of the first question over UDP, lower case, with dots."""
+    HTTP_HEADER = 9
+    """All header lines of a request as sent, each with its line end."""
 
     @property
     def keyword(self) -> str:
@@ -50,6 +52,7 @@ _BUFFER_KEYWORDS = {
     Buffer.HTTP_METHOD: "http.method",
     Buffer.TLS_SNI: "tls.sni",
     Buffer.DNS_QUERY: "dns.query",
+    Buffer.HTTP_HEADER: "http.header",
 }
 HTTP_BUFFERS = frozenset(buffer for buffer in Buffer if buffer.keyword.startswith("http."))
 

@@ -9,6 +9,7 @@ from sluicegate_agent.dpi.rules.errors import RuleError
 from sluicegate_agent.dpi.rules.header import header_of
 from sluicegate_agent.dpi.rules.keywords import CLASS_PRIORITIES, KEYWORDS
 from sluicegate_agent.dpi.rules.model import L4, App, Buffer, Content, Flow, Header, Match, Regex, Signature
+from sluicegate_agent.dpi.rules.patterns import can_be_absent
 from sluicegate_agent.dpi.rules.places import Places, shortened
 from sluicegate_agent.dpi.rules.syntax import Option, taken_apart
 from sluicegate_agent.dpi.rules.tables import MAX_DSIZE
@@ -129,9 +130,10 @@ class _Draft:
             try:
                 if isinstance(match, Content):
                     match = _checked_content(match)  # noqa: PLW2901  # the same content, in its normal form
-                if match.negated and match.relative:
+                if match.negated and match.relative and not can_be_absent(match):
                     raise RuleError(
-                        "a negated match that is relative to another cannot be expressed here; "
+                        "a negated match that is relative to another can be expressed here only as a content with "
+                        "within, of one byte or with within as long as itself; "
                         "write it without distance, within and R if it may stand anywhere"
                     )
                 if match.relative and match.buffer not in seen:

@@ -38,7 +38,11 @@ def terms_of(matches: Sequence[Match]) -> tuple[Term, ...]:
     chains: list[list[Match]] = []
     last: dict[Buffer, list[Match]] = {}
     for match in matches:
-        if match.relative and not match.negated:
+        if match.relative:
+            if last[match.buffer][-1].negated:
+                raise RuleError(
+                    "cannot count from the match before a negated one that does so too; put the negated one last"
+                ).at("content" if isinstance(match, Content) else "pcre", match.column)
             last[match.buffer].append(match)
             continue
         chain = [match]
@@ -46,6 +50,17 @@ def terms_of(matches: Sequence[Match]) -> tuple[Term, ...]:
         if not match.negated:
             last[match.buffer] = chain
     return tuple(_term(chain) for chain in chains)
+
+
+def can_be_absent(match: Match) -> bool:
+    """Whether an expression can say that this is not behind another match: one byte in a row, or bytes at one place."""
+    return (
+        isinstance(match, Content)
+        and match.within is not None
+        and len(match.data) in {1, match.within}
+        and not match.ends
+        and match.within + (match.distance or 0) <= MAX_REPEAT
+    )
 
 
 def _term(chain: Sequence[Match]) -> Term:
@@ -61,6 +76,9 @@ def _term(chain: Sequence[Match]) -> Term:
     parts = []
     for each in chain:
         try:
+            if isinstance(each, Content) and each.negated and each is not first:
+                parts.append(_absent(each))
+                continue
             parts += [_start(each) if each is first else _gap_before(each), _element(each, caseless=caseless)]
         except RuleError as error:
             raise error.at("content" if isinstance(each, Content) else "pcre", each.column) from None
@@ -129,6 +147,23 @@ def _element(match: Match, *, caseless: bool) -> bytes:
         if wanted
     )
     return b"(?" + on.encode() + b":" + expression + (_COMMENT_END if match.extended else b"") + b")"
+
+
+def _absent(content: Content) -> bytes:
+    """That a content is not at its place: other bytes are, or the buffer ends before."""
+    others = [b"[^\\x%02x]" % byte for byte in content.data]
+    within = content.within or len(others)
+    found = others[-1] + rb"|\z"
+    if within > len(others):
+        found = others[0] + b"{%d}|" % within + others[0] + rb"{0,%d}\z" % (within - 1)
+    else:
+        for byte, other in zip(reversed(content.data[:-1]), reversed(others[:-1]), strict=True):
+            found = other + rb"|\z|\x%02x(?:" % byte + found + b")"
+    found = b"(?i:" + found + b")" if content.nocase else b"(?:" + found + b")"
+    if not content.distance:
+        return found
+    away = _gap(content.distance, content.distance)
+    return b"(?:" + away + found + b"|" + _gap(0, content.distance - 1) + rb"\z)"
 
 
 def _starts_at_once(regex: Regex) -> bool:

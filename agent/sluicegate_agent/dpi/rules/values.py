@@ -18,6 +18,8 @@ _REGEX_BUFFERS = {
     "W": Buffer.HTTP_HOST,
     "V": Buffer.HTTP_USER_AGENT,
     "M": Buffer.HTTP_METHOD,
+    "H": Buffer.HTTP_HEADER,
+    "D": Buffer.HTTP_HEADER,
 }
 _REGEX_FLAGS = "ismxAREGO"
 

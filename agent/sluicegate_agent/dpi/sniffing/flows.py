@@ -86,6 +86,10 @@ class Flow:
         self.interface = self.tunnel = self.vlan = 0
         self.icmp: tuple[int, int] | None = None
 
+    def is_held(self, now: int) -> bool:
+        """Whether it is dropped until later: then nothing ends it, so that what is dropped stays so for its time."""
+        return self.state is State.DROP and now < self.until
+
     @property
     def slot(self) -> int:
         """Low half of the flow id."""
@@ -123,7 +127,7 @@ class FlowTable:
         flow = flows.get(key)
         if flow is None:
             return None
-        if now - flow.last_seen > (TCP_IDLE_NS if tcp else OTHER_IDLE_NS):
+        if now - flow.last_seen > (TCP_IDLE_NS if tcp else OTHER_IDLE_NS) and not flow.is_held(now):
             self.end(key, End.IDLE)
             return None
         flows.move_to_end(key)
@@ -147,10 +151,13 @@ class FlowTable:
     def expire(self, now: int) -> None:
         """End what has been idle for too long."""
         for flows, limit in ((self._tcp, TCP_IDLE_NS), (self._other, OTHER_IDLE_NS)):
-            while flows:
-                key, flow = next(iter(flows.items()))
+            idle = []
+            for key, flow in flows.items():
                 if now - flow.last_seen <= limit:
                     break
+                if not flow.is_held(now):
+                    idle.append(key)
+            for key in idle:
                 self.end(key, End.IDLE)
 
     def end_all(self) -> None:

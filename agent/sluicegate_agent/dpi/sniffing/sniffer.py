@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from sluicegate_agent.dpi.capture.headers import ICMP, ICMPV6, TCP
+from sluicegate_agent.dpi.capture.headers import ICMP, ICMPV6, TCP, Headers
 from sluicegate_agent.dpi.capture.tunnels import Innermost
 from sluicegate_agent.dpi.records import IPV6, RECORD, REVERSE, TRUNCATED, TUNNEL, MemoryRing
 from sluicegate_agent.dpi.sniffing.flows import End, Flow, FlowKey, FlowTable, State, Why
@@ -16,11 +16,13 @@ from sluicegate_agent.dpi.sniffing.rules import RuleTable, SniffRule
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _SECOND = 1_000_000_000
 DEFAULT_CAPACITY = 1 << 16
-MAX_CAPTURED = 0xFFFF
-"""Bytes of a packet that a record can hold."""
+MAX_CAPTURED = 16_640 - RECORD.size
+"""Bytes of a packet that a record can hold: RECORD_DATA_MAX of bpf/sniff_record.h."""
 VERDICT = struct.Struct("<Q")
-"""The word on the flow in a slot: its generation << 32, and an action."""
+"""The word on the flow in a slot: its generation << 32, seconds that a drop holds << 8, and an action."""
 _STOP, _DROP = 1, 2
+_GRACE_NS = 2 * _SECOND
+"""How long after a stop a record that was still on its way may ask for a drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class SniffPolicy:
-    """What one sniffer wants. ``snap``: bytes of a packet that go up; ``drop_seconds``: how long a drop holds."""
+    """What one sniffer wants. ``snap``: bytes of a packet that go up.
+
+    ``drop_seconds``: how long a drop holds whose verdict says no time.
+    ``send_empty``: TCP segments without data go up too, because a rule looks at them.
+    """
 
     rules: tuple[SniffRule, ...] = ()
     budget: Budget = Budget()
@@ -42,6 +48,7 @@ class SniffPolicy:
     drop_seconds: int = 60
     number: int = 0
     capacity: int = DEFAULT_CAPACITY
+    send_empty: bool = False
 
 
 class Outcome(IntEnum):
@@ -53,6 +60,8 @@ class Outcome(IntEnum):
     IGNORED = 3
     FRAGMENT = 4
     LOST = 5
+    EMPTY = 6
+    """Of a flow that is sniffed, with nothing in it to look at."""
 
 
 @dataclass(slots=True)
@@ -79,8 +88,7 @@ class Counters:
 class Sniffer:
     """The twin of the kernel's part. ``ended`` hears of every flow once.
 
-    ``verdicts`` holds one word per slot, which the engine writes. ``drop_seconds`` says by flow id how long a verdict
-    to drop shall hold; the policy's time for those that are not in it.
+    ``verdicts`` holds one word per slot, which the engine writes.
     """
 
     def __init__(self, policy: SniffPolicy, ring: MemoryRing, ended: Callable[[Flow, End], None]) -> None:
@@ -89,7 +97,6 @@ class Sniffer:
         self.flows = FlowTable(policy.capacity, ended)
         self.ring = ring
         self.verdicts = bytearray(policy.capacity * VERDICT.size)
-        self.drop_seconds: dict[int, int] = {}
         self.counters = Counters()
         self.now = 0
         self._lost = 0
@@ -112,7 +119,7 @@ class Sniffer:
         key: FlowKey = (low[0], high[0], low[1], high[1], headers.protocol, tunnel)
         flow = self.flows.find(key, self.now)
         flags = headers.tcp_flags
-        if flow is not None and flow.closing and flags & (_SYN | _ACK) == _SYN:
+        if flow is not None and flow.closing and flags & (_SYN | _ACK) == _SYN and not flow.is_held(self.now):
             self.flows.end(key, End.REUSED)
             flow = None
         if flow is None:
@@ -127,6 +134,9 @@ class Sniffer:
         self._apply_verdict(flow)
         if flow.state is not State.SNIFF:
             return (Outcome.IGNORED, Outcome.SENT, Outcome.STOPPED, Outcome.DROPPED)[flow.state]
+        # An acknowledgement says something only when it is all that was seen of its side: then it makes the flow known.
+        if flow.packets[reverse] > 1 and not self.policy.send_empty and _is_empty(headers):
+            return Outcome.EMPTY
         return self._send(flow, packet, reverse, (time, interface, wire_length), data)
 
     def _open(self, key: FlowKey, packet: Innermost, data: bytes, interface: int) -> Flow:
@@ -145,23 +155,29 @@ class Sniffer:
 
     def _apply_verdict(self, flow: Flow) -> None:
         """Copy a verdict into the flow, so that reuse of its slot does not take it back."""
-        if flow.state is State.DROP and self.now >= flow.until:
-            flow.state, flow.why = (State.STOP, Why.BUDGET) if self._spent(flow) else (State.SNIFF, Why.OPEN)
-        if flow.state not in {State.SNIFF, State.STOP}:
+        if flow.state is State.IGNORE or (flow.state is State.STOP and self.now >= flow.until):
             return
+        if flow.state is State.DROP and self.now >= flow.until:
+            spent = self._spent(flow)
+            flow.state, flow.why = (State.STOP, Why.BUDGET) if spent else (State.SNIFF, Why.OPEN)
         at = flow.slot * VERDICT.size
         (word,) = VERDICT.unpack_from(self.verdicts, at)
         if word >> 32 != flow.generation:
             return
-        action = word & 0xFFFFFFFF
+        action = word & 0xFF
         if action == _STOP and flow.state is State.SNIFF:
-            flow.state, flow.why = State.STOP, Why.VERDICT
+            self._stop(flow, Why.VERDICT)
             self.counters.stopped_by_verdict += 1
         elif action == _DROP:
+            seconds = (word & 0xFFFFFFFF) >> 8 or self.policy.drop_seconds
+            until = self.now + seconds * _SECOND
+            flow.until = max(flow.until, until) if flow.state is State.DROP else until
+            self.counters.dropped_by_verdict += flow.state is not State.DROP
             flow.state, flow.why = State.DROP, Why.VERDICT
-            flow.until = self.now + self.drop_seconds.pop(flow.flow_id, self.policy.drop_seconds) * _SECOND
-            self.counters.dropped_by_verdict += 1
             VERDICT.pack_into(self.verdicts, at, 0)  # taken: it holds for its time, not for ever
+
+    def _stop(self, flow: Flow, why: Why) -> None:
+        flow.state, flow.why, flow.until = State.STOP, why, self.now + _GRACE_NS
 
     def _send(self, flow: Flow, packet: Innermost, reverse: int, meta: tuple[int, int, int], data: bytes) -> Outcome:
         headers, (time, interface, wire_length) = packet.headers, meta
@@ -201,7 +217,7 @@ class Sniffer:
             flow.payload_packets += 1
             flow.payload_bytes += payload
         if self._spent(flow):
-            flow.state, flow.why = State.STOP, Why.BUDGET
+            self._stop(flow, Why.BUDGET)
             self.counters.stopped_by_budget += 1
         return Outcome.SENT
 
@@ -212,3 +228,16 @@ class Sniffer:
             or flow.payload_packets >= budget.payload_packets
             or flow.payload_bytes >= budget.payload_bytes
         )
+
+
+def _is_empty(headers: Headers) -> bool:
+    """Whether a packet is a TCP segment without data that neither opens a connection nor breaks it off.
+
+    A FIN without data is one too: the flow's own entry says when it is over.
+    """
+    return (
+        headers.protocol == TCP
+        and headers.payload >= headers.end
+        and not headers.tcp_flags & (_SYN | _RST)
+        and not headers.truncated
+    )

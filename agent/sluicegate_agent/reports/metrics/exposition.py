@@ -11,10 +11,10 @@ from itertools import accumulate
 from math import inf, isnan
 from typing import Protocol, TypeVar
 
-from sluicegate_agent.reports.metrics.catalogue import BACKENDS, BALANCERS, NODE, PORTS
+from sluicegate_agent.reports.metrics.catalogue import BACKENDS, BALANCERS, NODE, PORTS, SNIFFERS, WORKERS
 from sluicegate_agent.reports.metrics.definition import Definition, Distribution, Kind, Metric
 from sluicegate_agent.reports.metrics.sample import Sample
-from sluicegate_agent.reports.metrics.scopes import BACKEND, BALANCER, PORT
+from sluicegate_agent.reports.metrics.scopes import BACKEND, BALANCER, PORT, SNIFFER, WORKER
 
 
 class _Row(Protocol):
@@ -33,6 +33,8 @@ def exposition(sample: Sample) -> Iterator[str]:
     yield from _metrics(BALANCERS, _named(sample.balancers(), [label.name for label in BALANCER.labels]))
     yield from _metrics(PORTS, _named(sample.ports(), [label.name for label in PORT.labels]))
     yield from _metrics(BACKENDS, _named(sample.backends(), [label.name for label in BACKEND.labels]))
+    yield from _metrics(SNIFFERS, _named(sample.sniffers(), [label.name for label in SNIFFER.labels]))
+    yield from _metrics(WORKERS, _named(sample.workers(), [label.name for label in WORKER.labels]))
     yield from _metrics(NODE, [("", sample)])
 
 

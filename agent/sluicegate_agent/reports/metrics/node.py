@@ -93,6 +93,14 @@ METRICS: tuple[Metric[Sample], ...] = (
     ),
     Metric(
         Definition(
+            "sluicegate_dpi_evicted_flows_total",
+            Kind.COUNTER,
+            "Sniffed flows that made room for others before they ended, since the agent started.",
+        ),
+        single(lambda sample: sample.evicted_sniffed_flows),
+    ),
+    Metric(
+        Definition(
             "sluicegate_xdp_attach_info",
             Kind.GAUGE,
             "1 per interface with our programs.",

@@ -11,6 +11,7 @@ from typing import Self
 from sluicegate_agent.datapath.protocol import ProgramRuns, Verdict
 from sluicegate_agent.health.model import Health
 from sluicegate_agent.reports.situation import Situation
+from sluicegate_agent.reports.sniffer_view import SnifferView, WorkerView
 from sluicegate_agent.reports.status import status
 from sluicegate_agent.reports.view import BackendView, LoadBalancerView, PortView, StatusView
 
@@ -64,6 +65,30 @@ class BackendRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SnifferRow:
+    """One sniffer."""
+
+    view: SnifferView
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Values of the labels of its scope."""
+        return self.view.namespace, self.view.name
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One process of the sniffers' engine."""
+
+    view: WorkerView
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Values of the labels of its scope."""
+        return (str(self.view.state.number),)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """``health`` is by the names of a backend, ``runs`` by program.
 
@@ -79,6 +104,7 @@ class Sample:
     config_generation: int = 0
     config_stale: bool = False
     reconcile_failures: int = 0
+    evicted_sniffed_flows: int = 0
     most_backends: int = sys.maxsize
 
     @classmethod
@@ -87,8 +113,9 @@ class Sample:
         return cls(
             status=status(situation),
             verdicts=situation.counters.verdicts,
-            map_entries=situation.counters.map_entries,
-            map_capacity=situation.counters.map_capacity,
+            map_entries={**situation.counters.map_entries, **situation.sniffing.entries},
+            map_capacity={**situation.counters.map_capacity, **situation.sniffing.capacity},
+            evicted_sniffed_flows=situation.sniffing.evicted,
             runs=situation.counters.runs,
             health={
                 (
@@ -117,6 +144,14 @@ class Sample:
         """Backends with series of their own: the first ones in the order of the configuration."""
         rows = (self._row(port, backend) for port in self.ports() for backend in port.view.backends)
         return islice(rows, self.most_backends)
+
+    def sniffers(self) -> Iterator[SnifferRow]:
+        """All sniffers."""
+        return map(SnifferRow, self.status.sniffers)
+
+    def workers(self) -> Iterator[WorkerRow]:
+        """All workers; every sniffer's view has them."""
+        return map(WorkerRow, next((view.workers for view in self.status.sniffers if view.workers), ()))
 
     @property
     def left_out(self) -> int:

@@ -16,4 +16,9 @@ PORT = Scope("port", (*BALANCER.labels, _PORT, _PROTOCOL))
 BACKEND = Scope("backend", (*PORT.labels, _BACKEND))
 """A backend of one port: what serves two ports is two of them."""
 
-SCOPES = (NODE, BALANCER, PORT, BACKEND)
+SNIFFER = Scope(
+    "sniffer", (Label("namespace", "namespace of the DpiSniffer"), Label("sniffer", "name of the DpiSniffer"))
+)
+WORKER = Scope("worker", (Label("worker", "number of a process of the engine that all sniffers share, from 0"),))
+
+SCOPES = (NODE, BALANCER, PORT, BACKEND, SNIFFER, WORKER)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sluicegate_agent.reports.condition import ConditionStatus, ConditionType
 from sluicegate_agent.reports.metrics.definition import Definition, Kind, Label, Metric, Point, one_of, single
 from sluicegate_agent.reports.metrics.sample import BackendRow, BalancerRow, PortRow
 from sluicegate_agent.reports.metrics.scopes import BACKEND, BALANCER, PORT
-from sluicegate_agent.reports.view import ConditionStatus, ConditionType
 
 _DIRECTION = Label("direction", "request: towards the backend, reply: towards the client", ("request", "reply"))
 _STATE = Label(
