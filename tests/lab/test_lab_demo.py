@@ -1,4 +1,4 @@
-"""What the demo's second act is made of, and the act itself on a short clock."""
+"""What the demo's second act is made of, and the second and the third act themselves on a short clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate_agent.lab.demo import weights
+from sluicegate_agent.lab.demo import inspection, weights
+from sluicegate_agent.lab.demo.inspection_script import SIGNATURE, SITES
 from sluicegate_agent.lab.demo.place import PREFIX, remove_leftovers
 from sluicegate_agent.lab.demo.screen import Frame
 from sluicegate_agent.lab.demo.weights_script import CORES, FAILING, STATIC, Phase
@@ -141,4 +142,23 @@ def test_the_second_act_on_a_short_clock() -> None:
     assert summary.highlight.sides[STATIC].all.requests
     assert any(FAILING in note for note in screen.notes)
     assert all(re.search(r"weights \d+ \d+ \d+ \d+$", line) for line in screen.lines[2:])
+    assert not list(NETNS_DIRECTORY.glob(f"{PREFIX}-{os.getpid()}-*"))
+
+
+@pytest.mark.slow
+def test_the_third_act_on_a_short_clock() -> None:
+    """Nothing about speeds: a busy machine may say what it likes."""
+    screen = Notes()
+    result = inspection.perform(screen, scale=0.5).result
+    assert not result.visits.wrong
+    for kind, names in result.findings.names.items():
+        assert set(SITES) <= set(names)
+        assert sum(names[site] for site in SITES) >= result.visits.right[kind]
+    assert [alert.signature for alert in result.findings.alerts] == [SIGNATURE]
+    assert result.traffic.dropped_flows == 1
+    assert result.standing.answered == result.silent.answered
+    download = result.findings.download
+    assert download is not None
+    assert (download.state, download.records <= 24, sum(download.packets) > 1000) == ("stop", True, True)
+    assert any("the download is known" in note for note in screen.notes)
     assert not list(NETNS_DIRECTORY.glob(f"{PREFIX}-{os.getpid()}-*"))

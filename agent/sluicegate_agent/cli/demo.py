@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from sluicegate_agent.cli.output import ExitCode, fail
-from sluicegate_agent.lab.demo import failover, weights
+from sluicegate_agent.lab.demo import failover, inspection, weights
 from sluicegate_agent.lab.demo.screen import LiveScreen, PlainScreen, Screen, Summary
 from sluicegate_agent.lab.demo.svg import svg
 from sluicegate_agent.lab.namespace import LabError
@@ -30,6 +30,7 @@ class Act(StrEnum):
 
     FIRST = "1"
     SECOND = "2"
+    THIRD = "3"
 
 
 _ACTS: dict[Act, tuple[str, str, Callable[[Screen], Summary]]] = {
@@ -39,21 +40,28 @@ _ACTS: dict[Act, tuple[str, str, Callable[[Screen], Summary]]] = {
         "Act 2: unequal backends, one slows down, one fails fast: static Maglev and dynamic weights side by side",
         weights.perform,
     ),
+    Act.THIRD: (
+        "inspection",
+        "Act 3: traffic is looked into until it is known; one attack is dropped",
+        inspection.perform,
+    ),
 }
 
 
 def demo(
-    act: Annotated[Act | None, typer.Option("--act", help="Only this act; default both.")] = None,
+    act: Annotated[Act | None, typer.Option("--act", help="Only this act; default all.")] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="Write a picture of each act to this directory.", file_okay=False, hidden=True),
     ] = None,
 ) -> None:
-    """Balance real traffic while backends and the agent are killed, slow down and fail: two acts of about a minute.
+    """Send real traffic while backends are killed, slow down and fail, and while it is looked into: three acts.
 
     Everything happens in network namespaces that the demo makes and removes. In act 1 no request may fail but those
     that the killed backend owed, and no connection to a living backend may break. In act 2 dynamic weights must do
-    better than static ones under the same load at the same time. The exit code is 0 only if all of that held.
+    better than static ones under the same load at the same time. In act 3 the sniffer must tell what passes, though few
+    packets are sent up to it, drop the one connection that attacks, and slow nothing down. The exit code is 0 only if
+    all of that held. The first two take about a minute each, the third less than half of one.
     """
     if os.geteuid() != 0:
         fail("the demo makes network namespaces and loads programs into the kernel: only root may",

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from sluicegate_agent.lab.namespace import Namespace
 
@@ -21,6 +22,21 @@ _SECONDS = 10.0
 
 def packet_counts(balancer: Namespace) -> PacketCounts:
     """Ask the agent in this namespace; OSError while none serves."""
+    counts: PacketCounts = Counter()
+    for sample in _samples(balancer, "sluicegate_packets_total"):
+        counts[sample.labels["verdict"], sample.labels["reason"]] += int(sample.value)
+    return counts
+
+
+def sniffed_packets(balancer: Namespace) -> Counter[str]:
+    """Packets that sniffers saw, by what became of them; OSError while no agent serves."""
+    counts: Counter[str] = Counter()
+    for sample in _samples(balancer, "sluicegate_dpi_packets_total"):
+        counts[sample.labels["outcome"]] += int(sample.value)
+    return counts
+
+
+def _samples(balancer: Namespace, name: str) -> list[Sample]:
     with balancer.inside():
         endpoint = socket.create_connection(("127.0.0.1", METRICS_PORT), _SECONDS)
     connection = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=_SECONDS)
@@ -30,12 +46,8 @@ def packet_counts(balancer: Namespace) -> PacketCounts:
         text = connection.getresponse().read().decode()
     finally:
         connection.close()
-    counts: PacketCounts = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "sluicegate_packets_total":
-                counts[sample.labels["verdict"], sample.labels["reason"]] += int(sample.value)
-    return counts
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 def drops(counts: PacketCounts) -> Counter[str]:

@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 from sluicegate_agent.lab import server
+from sluicegate_agent.lab.downloads import Part
+from sluicegate_agent.lab.intruder import Standing
 from sluicegate_agent.lab.namespace import LabError, Namespace, stop
 from sluicegate_agent.lab.outcomes import Outcome, from_json
 from sluicegate_agent.lab.rig import BackendHost
 from sluicegate_agent.lab.tally import Tally
+from sluicegate_agent.lab.visitors import Visits
 from sluicegate_agent.lab.wire import target
 
 
@@ -30,11 +34,17 @@ class BackendServer:
         self.host = host
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, *, health: server.Health = server.Health.OK, delay: float = 0.0) -> None:
-        """Start it and wait until it listens; ``delay`` goes before each answer, in seconds."""
+    def start(
+        self, *, health: server.Health = server.Health.OK, delay: float = 0.0, certificate: Path | None = None
+    ) -> None:
+        """Start it and wait until it listens; ``delay`` goes before each answer, in seconds.
+
+        With a certificate it serves TLS as well, and answers questions for names.
+        """
         ports = ("--http-port", server.HTTP_PORT, "--udp-port", server.UDP_PORT)
+        more = () if certificate is None else ("--dns", "--certificate", certificate)
         self._process = self.host.namespace.spawn(
-            module("server", "--name", self.host.name, *ports, "--health", health, "--delay", delay),
+            module("server", "--name", self.host.name, *ports, "--health", health, "--delay", delay, *more),
             stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None  # noqa: S101
@@ -193,13 +203,85 @@ class OpenLoopProcess(_Generator):
         return self.take()
 
 
+class VisitorsProcess(_Generator):
+    """Running visits of :mod:`sluicegate_agent.lab.visitors`; ``targets`` (``address:port``) by kind."""
+
+    def __init__(
+        self,
+        client: Namespace,
+        targets: Mapping[str, Sequence[str]],
+        sites: Sequence[str],
+        certificate: Path,
+        *,
+        rate: float,
+    ) -> None:
+        where = [part for kind, addresses in targets.items() for one in addresses for part in (f"--{kind}", one)]
+        names = [part for site in sites for part in ("--site", site)]
+        super().__init__(client, module("visitors", *where, *names, "--certificate", certificate, "--rate", rate))
+
+    def take(self) -> Visits:
+        """What ended since the last call."""
+        visits = Visits()
+        for line in self._take():
+            visits.add(Visits.from_json(line))
+        return visits
+
+    def finish(self, *, seconds: float = 10.0) -> Visits:
+        """Begin no more visits, wait for those under way, and give what ended since the last :meth:`take`."""
+        self._finish(seconds)
+        return self.take()
+
+
+class DownloadsProcess(_Generator):
+    """Running comparison of :mod:`sluicegate_agent.lab.downloads`; ``sides`` are targets by name."""
+
+    def __init__(self, client: Namespace, sides: Mapping[str, str], name: str, certificate: Path, *, size: int) -> None:
+        named = [part for side, where in sides.items() for part in ("--side", f"{side}={where}")]
+        rest = ("--name", name, "--bytes", size, "--certificate", certificate)
+        super().__init__(client, module("downloads", *named, *rest))
+
+    def take(self) -> list[Part]:
+        """Parts since the last call."""
+        return [Part.from_json(line) for line in self._take()]
+
+    def finish(self, *, seconds: float = 20.0) -> list[Part]:
+        """End after the part that is under way, and give those since the last :meth:`take`."""
+        self._finish(seconds)
+        return self.take()
+
+
+class IntruderProcess(_Generator):
+    """The client of :mod:`sluicegate_agent.lab.intruder`."""
+
+    def __init__(self, client: Namespace, where: str) -> None:
+        super().__init__(client, module("intruder", where))
+        self._last = Standing(0, 0)
+
+    def attack(self) -> None:
+        """Make it attack with its next request."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write("attack\n")
+        self._process.stdin.flush()
+
+    def standing(self) -> Standing:
+        """How it is now."""
+        for line in self._take():
+            self._last = Standing.from_json(line)
+        return self._last
+
+    def finish(self, *, seconds: float = 10.0) -> Standing:
+        """Make it go, and say how it was then."""
+        self._finish(seconds)
+        return self.standing()
+
+
 @contextmanager
-def servers(hosts: tuple[BackendHost, ...]) -> Iterator[tuple[BackendServer, ...]]:
-    """Servers on all of these hosts."""
+def servers(hosts: tuple[BackendHost, ...], *, certificate: Path | None = None) -> Iterator[tuple[BackendServer, ...]]:
+    """Servers on all of these hosts, with TLS and DNS if there is a certificate."""
     started = tuple(BackendServer(host) for host in hosts)
     try:
         for one in started:
-            one.start()
+            one.start(certificate=certificate)
         yield started
     finally:
         for one in started:

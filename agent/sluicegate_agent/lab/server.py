@@ -1,5 +1,8 @@
 """A backend for the lab: HTTP/1.1 and UDP echo on one address, both families. Run as ``python -m``.
 
+With ``--certificate`` HTTP is served over TLS as well; with ``--dns`` names are answered over UDP
+(:mod:`sluicegate_agent.lab.dns`).
+
 - ``GET /``: the server's name.
 - ``GET /client``: the name and the address the connection came from.
 - ``GET /blob/N``: N bytes of :mod:`sluicegate_agent.lab.content`.
@@ -19,17 +22,23 @@ import argparse
 import asyncio
 import hashlib
 import socket
+import ssl
 import struct
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from ipaddress import IPv6Address
+from pathlib import Path
 
+from sluicegate_agent.lab import dns
+from sluicegate_agent.lab.certificate import server_context
 from sluicegate_agent.lab.content import BLOCK, blocks
 
 HTTP_PORT = 8080
+TLS_PORT = 443
 UDP_PORT = 9000
+DNS_PORT = 53
 
 _BACKLOG = 1024
 _LARGEST_DATAGRAM = 65535
@@ -55,24 +64,29 @@ class Server:
         self._health = health
         self._delay = delay
 
-    async def serve(self, http_port: int, udp_port: int) -> None:
-        """Listen and answer until cancelled."""
-        listener = socket.create_server(
-            ("::", http_port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-        )
-        server = await asyncio.start_server(self._connection, sock=listener, backlog=_BACKLOG)
-        datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        datagrams.setblocking(False)
-        datagrams.bind(("::", udp_port))
+    async def serve(
+        self, http_port: int, udp_port: int, *, dns_port: int | None = None, certificate: Path | None = None
+    ) -> None:
+        """Listen and answer until cancelled; over TLS too with a certificate."""
+        ports: dict[int, ssl.SSLContext | None] = {http_port: None}
+        if certificate is not None:
+            ports[TLS_PORT] = server_context(certificate)
         loop = asyncio.get_running_loop()
-        loop.add_reader(datagrams, self._echo, datagrams)
-        with suppress(PermissionError):  # a file or /dev/null: nobody will say anything
-            loop.add_reader(sys.stdin, self._obey, loop)
-        print("ready", flush=True)
-        async with server:
-            await server.serve_forever()
+        async with AsyncExitStack() as stack:
+            for port, context in ports.items():
+                listener = socket.create_server(
+                    ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+                )
+                await stack.enter_async_context(
+                    await asyncio.start_server(self._connection, sock=listener, backlog=_BACKLOG, ssl=context)
+                )
+            self._datagrams(udp_port, self._echo)
+            if dns_port is not None:
+                self._datagrams(dns_port, _resolved)
+            with suppress(PermissionError):  # a file or /dev/null: nobody will say anything
+                loop.add_reader(sys.stdin, self._obey, loop)
+            print("ready", flush=True)
+            await asyncio.Event().wait()
 
     def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
         line = sys.stdin.readline()
@@ -148,20 +162,38 @@ class Server:
                 return
             await asyncio.sleep(_DRIP_SECONDS)
 
-    def _echo(self, datagrams: socket.socket) -> None:
-        """Answer one datagram from the address that it was sent to."""
-        try:
-            data, controls, _, sender = datagrams.recvmsg(_LARGEST_DATAGRAM, socket.CMSG_SPACE(_PACKET_INFO.size))
-        except OSError:
-            return  # an ICMP error about an earlier answer
-        answer = data if data.startswith(b"=") else f"{self._name} {_plain(sender[0])} ".encode() + data
-        local = [
-            (level, kind, _PACKET_INFO.pack(_PACKET_INFO.unpack(value)[0], 0))
-            for level, kind, value in controls
-            if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
-        ]
-        with suppress(OSError):  # as when the way back is gone: the client will miss it
-            datagrams.sendmsg([answer], local, 0, sender)
+    def _echo(self, data: bytes, sender: str) -> bytes:
+        return data if data.startswith(b"=") else f"{self._name} {sender} ".encode() + data
+
+    def _datagrams(self, port: int, reply: Callable[[bytes, str], bytes]) -> None:
+        """Answer each datagram to a port; ``reply`` gets it and its sender's address."""
+        opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        opened.setblocking(False)
+        opened.bind(("::", port))
+        asyncio.get_running_loop().add_reader(opened, _answer_datagram, opened, reply)
+
+
+def _answer_datagram(opened: socket.socket, reply: Callable[[bytes, str], bytes]) -> None:
+    """Answer one datagram from the address that it was sent to."""
+    try:
+        data, controls, _, sender = opened.recvmsg(_LARGEST_DATAGRAM, socket.CMSG_SPACE(_PACKET_INFO.size))
+    except OSError:
+        return  # an ICMP error about an earlier answer
+    local = [
+        (level, kind, _PACKET_INFO.pack(_PACKET_INFO.unpack(value)[0], 0))
+        for level, kind, value in controls
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
+    ]
+    # No way back any more, or no question: the client will miss the answer.
+    with suppress(OSError, ValueError):
+        opened.sendmsg([reply(data, _plain(sender[0]))], local, 0, sender)
+
+
+def _resolved(data: bytes, sender: str) -> bytes:
+    del sender
+    return dns.answer(data)
 
 
 async def _digest(reader: asyncio.StreamReader, size: int) -> str:
@@ -194,9 +226,13 @@ def main() -> None:
     parser.add_argument("--udp-port", type=int, default=UDP_PORT)
     parser.add_argument("--health", type=Health, default=Health.OK)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer but those about health")
+    parser.add_argument("--dns", action="store_true", help=f"answer questions for names on port {DNS_PORT}")
+    parser.add_argument("--certificate", type=Path, help=f"key and certificate of the TLS port, {TLS_PORT}")
     options = parser.parse_args()
+    server = Server(options.name, options.health, options.delay)
+    names = DNS_PORT if options.dns else None
     with suppress(KeyboardInterrupt):
-        asyncio.run(Server(options.name, options.health, options.delay).serve(options.http_port, options.udp_port))
+        asyncio.run(server.serve(options.http_port, options.udp_port, dns_port=names, certificate=options.certificate))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,15 @@ from rich.text import Text
 
 from sluicegate_agent.lab.demo.failover_script import Phase, Record
 from sluicegate_agent.lab.demo.failover_view import BackendRow, FailoverFrame, results
+from sluicegate_agent.lab.demo.inspection_script import ALONE, SITES, SNIFFED, Traffic
+from sluicegate_agent.lab.demo.inspection_script import Phase as InspectionPhase
+from sluicegate_agent.lab.demo.inspection_view import InspectionFrame, listed, megabytes, packets, percent
 from sluicegate_agent.lab.demo.screen import Frame, LiveScreen, PlainScreen
 from sluicegate_agent.lab.demo.svg import svg
 from sluicegate_agent.lab.demo.weights_script import CORES, DYNAMIC, FAILING, STATIC, Row, Weight
 from sluicegate_agent.lab.demo.weights_script import Phase as WeightsPhase
 from sluicegate_agent.lab.demo.weights_view import SideNow, WeightsFrame, comparison, duration
+from sluicegate_agent.lab.intruder import Standing
 from sluicegate_agent.lab.outcomes import Figures
 from sluicegate_agent.lab.tally import Tally
 
@@ -52,7 +56,27 @@ def weights_frame(elapsed: float, phase: WeightsPhase = WeightsPhase.HOLE) -> We
     return WeightsFrame(elapsed, phase, 3.0, sides, weights, rows)
 
 
-FRAMES = pytest.mark.parametrize("frame", [failover_frame(1.0), weights_frame(1.0)], ids=["failover", "weights"])
+def inspection_frame(elapsed: float, phase: InspectionPhase = InspectionPhase.ATTACK) -> InspectionFrame:
+    names = {kind: Counter(dict.fromkeys([*SITES, "mirror.example", "more.example"], 1234)) for kind in ("http", "tls")}
+    return InspectionFrame(
+        elapsed,
+        phase,
+        visits={"http": 12345, "tls": 12345, "dns": 0},
+        failed=0,
+        names={**names, "dns": Counter()},
+        speeds={SNIFFED: 1.9e9, ALONE: 2e9},
+        known="TLS to mirror.example",
+        alert="Password file asked for",
+        standing=Standing(412, 4, 41.0),
+        traffic=Traffic(12_345_678, 123_456, 7_654_321, 12_345, 4_321_987, 0, 1),
+    )
+
+
+FRAMES = pytest.mark.parametrize(
+    "frame",
+    [failover_frame(1.0), weights_frame(1.0), inspection_frame(1.0)],
+    ids=["failover", "weights", "inspection"],
+)
 
 
 def written(width: int = 90) -> tuple[Console, io.StringIO]:
@@ -113,7 +137,57 @@ def test_the_second_picture_says_why_the_lowest_weight_is_low() -> None:
     assert line.rstrip().endswith("…")
 
 
-@pytest.mark.parametrize("frame", [failover_frame(1.0), *(weights_frame(1.0, phase) for phase in WeightsPhase)])
+def test_a_line_of_the_third_act_has_the_share_sent_up_and_the_attackers_fate() -> None:
+    assert " ".join(inspection_frame(17.0).line.split()) == (
+        "17 s attack 12340 names found failed 0 sent up 1.5% of 12345678 packets download 1900 MB/s"
+        " attacker answered 4 of 412"
+    )
+
+
+def test_the_third_picture_names_what_was_asked_for_and_the_alert() -> None:
+    console, text = written()
+    console.print(inspection_frame(17.0).picture())
+    (tls,) = lines_with(text, "TLS  ")
+    assert " ".join(tls) == "TLS 12345 shop.example, mail.example, www.wikipedia.org, 2 more"
+    (attacker,), (alert,) = lines_with(text, "attacker"), lines_with(text, "alert:")
+    assert " ".join(attacker) == "attacker 4 of 412 requests answered"
+    assert " ".join(alert) == "alert: Password file asked for; dropped for 60 s"
+    slower, faster = (lines_with(text, side)[0] for side in ("sniffed", "left alone"))
+    assert slower == ["sniffed", "1900", "MB/s", "█" * 23, "TLS", "to", "mirror.example"]
+    assert faster == ["left", "alone", "2000", "MB/s", "█" * 24]
+
+
+def test_what_is_not_there_yet_is_a_dash() -> None:
+    console, text = written()
+    nothing = InspectionFrame(
+        0.0,
+        InspectionPhase.KNOWN,
+        visits={},
+        failed=0,
+        names={},
+        speeds={SNIFFED: None, ALONE: None},
+        known="",
+        alert="",
+        standing=Standing(0, 0),
+        traffic=Traffic(),
+    )
+    console.print(nothing.picture(), packets(Traffic()), f"{percent(None)} {megabytes(None)} {nothing.line}")
+    assert text.getvalue().count("–") == 8  # noqa: RUF001
+
+
+def test_few_names_are_all_listed_and_many_are_counted() -> None:
+    assert listed(Counter({"a.example": 1, "b.example": 2})) == "b.example, a.example"
+    assert listed(Counter(dict.fromkeys("abcdef", 1))) == "a, b, c, 3 more"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        failover_frame(1.0),
+        *(weights_frame(1.0, phase) for phase in WeightsPhase),
+        *(inspection_frame(1.0, phase) for phase in InspectionPhase),
+    ],
+)
 def test_a_picture_fits_on_the_smallest_terminal(frame: Frame) -> None:
     width, height = SMALLEST_TERMINAL
     console, text = written(width)
@@ -164,10 +238,10 @@ def check_picture(text: str) -> None:
 def test_a_picture_file_is_whole_and_loads_nothing_from_elsewhere(frame: Frame) -> None:
     text = svg("the demo", [Text("$ sluicegate demo", "bold"), frame.picture()])
     check_picture(text)
-    assert "backend-2" in text
+    assert re.search(r"backend-2|attacker", text)
 
 
-@pytest.mark.parametrize("name", ["failover.svg", "weights.svg"])
+@pytest.mark.parametrize("name", ["failover.svg", "weights.svg", "inspection.svg"])
 def test_the_pictures_of_the_readme_load_nothing_from_elsewhere(name: str) -> None:
     check_picture((ROOT / "docs" / "images" / name).read_text())
     assert f"docs/images/{name}" in (ROOT / "README.md").read_text()
