@@ -52,7 +52,7 @@ BENCH := env PYTHONPATH=tests/bench:tests/dataplane $(BIN)/python -m sluicegate_
 # Traces that the pool part replays to each balancer.
 bench: export SLUICEGATE_BENCH_SEEDS ?= 1
 
-bench: setup ## Measure what a packet, a request and a choice cost; PART=packet|forwarding|http|pool for one (root)
+bench: setup ## Measure what a packet, a request and a choice cost; PART=packet|forwarding|http|pool|dpi|sniffing for one (root)
 	@$(STAGE) bench $(BENCH) $(PART)
 
 bench-docs: setup ## Write the last results of make bench into docs/performance.md

@@ -62,15 +62,15 @@ ALWAYS_INLINE u32 transport_header(context *ctx, const struct packet *p)
     return (offset >> 4) * 4;
 }
 
-/* The tag of the frame, 0 without. */
+/* The outer tag of the frame, 0 without: before tc the kernel takes that one out. */
 ALWAYS_INLINE u16 frame_vlan(context *ctx)
 {
     u16 field[2] = {}; /* EtherType, tag */
-    if (ctx_load(ctx, offsetof(struct ethhdr, h_proto), field, sizeof(field)))
-        return 0;
-    if (field[0] == bpf_htons(ETH_P_8021Q) || field[0] == bpf_htons(ETH_P_8021AD))
-        return bpf_ntohs(field[1]) & 0xfff;
-    return ctx_vlan(ctx);
+    u16 outer = ctx_vlan(ctx);
+    if (outer || ctx_load(ctx, offsetof(struct ethhdr, h_proto), field, sizeof(field)))
+        return outer;
+    bool tagged = field[0] == bpf_htons(ETH_P_8021Q) || field[0] == bpf_htons(ETH_P_8021AD);
+    return tagged ? bpf_ntohs(field[1]) & 0xfff : 0;
 }
 
 #endif

@@ -193,12 +193,15 @@ class SniffBench:
         ring.consumed = position
         return found
 
-    def wait(self, seconds: float = 10, worker: int = 0) -> list[Record]:
-        """Take what waits, as soon as there is something, for records of frames that a device delivers."""
+    def wait(self, protocol: int, seconds: float = 10) -> Record:
+        """The first record of a protocol, for frames that a device delivers; others may come with them."""
         with select.epoll() as poll:
-            poll.register(self._descriptors[worker], select.EPOLLIN)
-            assert poll.poll(seconds), "nothing came up"
-        return self.records(worker)
+            poll.register(self._descriptors[0], select.EPOLLIN)
+            while True:
+                assert poll.poll(seconds), "nothing came up"
+                found = [record for record in self.records() if record.l4_proto == protocol]
+                if found:
+                    return found[0]
 
     def skip(self) -> None:
         """Take all that waits and look at none of it."""

@@ -254,9 +254,8 @@ def _without_new_numbers(frame: bytes) -> bytes:
     return without_rewritten_fields(frame) if fragment else frame
 
 
-@HOOKS
 @FAMILIES
-def test_what_xdp_leaves_to_tc_is_seen_once(sniffer: SniffBench, hook: Hook, family: int) -> None:
+def test_what_xdp_leaves_to_tc_is_seen_once(sniffer: SniffBench, family: int) -> None:
     """A checksum that the sender left to its card: XDP hands the packet on, and tc sends it."""
     setup_service(sniffer.bench, family=family)
     sniffer.tap(replace(PLAN, budget=MANY), "c0", "b0")

@@ -145,7 +145,7 @@ def test_a_flow_that_was_idle_for_too_long_is_another(
     limit = 600 if protocol is Protocol.TCP else 30
     sniffer.send(hook, there(family, protocol))
     first = sniffer.flow(family)
-    sniffer.pass_time(family, limit - 1)
+    sniffer.pass_time(family, limit - 15)
     assert sniffer.fate(hook, there(family, protocol)) == "stopped"
     assert sniffer.flow(family).id == first.id
     sniffer.pass_time(family, limit + 1)

@@ -72,9 +72,9 @@ def test_a_drop_holds_for_its_time_and_then_the_flow_is_looked_at_again(
     sniffer.say(flow, Action.DROP, 60)
     assert sniffer.fate(hook, there(family)) == "dropped"
     assert sniffer.word(flow) == 0, "the word is taken, and holds once"
-    sniffer.pass_time(family, 59)
+    sniffer.pass_time(family, 45)
     assert sniffer.fate(hook, there(family)) == "dropped"
-    sniffer.pass_time(family, 2)
+    sniffer.pass_time(family, 16)
     assert sniffer.fate(hook, there(family)) == "sent"
     after = sniffer.flow(family)
     assert (after.id, after.state, after.why) == (flow, SniffState.SNIFF, SniffWhy.OPEN)
@@ -132,7 +132,7 @@ def test_a_late_verdict_may_still_drop_a_flow_that_was_stopped(
 ) -> None:
     """What asks for it was on its way when the flow was stopped; the fuller the ring, the longer that takes."""
     flow = stop(sniffer, hook, family, stopped_by)
-    sniffer.pass_time(family, GRACE - 0.5)
+    sniffer.pass_time(family, GRACE / 4)
     sniffer.say(flow, Action.DROP, 60)
     assert sniffer.fates(hook, back(family), there(family)) == ["dropped", "dropped"]
     assert sniffer.flow(family).state is SniffState.DROP

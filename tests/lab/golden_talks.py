@@ -321,7 +321,9 @@ def _ssh(wire: Wire, files: Path) -> None:
 def _git(wire: Wire, files: Path) -> None:
     bare = files / "project"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
-    serve = ["git", "daemon", "--verbose", "--export-all", f"--base-path={files}", f"--listen={SERVER}"]
+    # Not by way of `git daemon`: that one's child would outlive it.
+    programs = subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip()
+    serve = [f"{programs}/git-daemon", "--verbose", "--export-all", f"--base-path={files}", f"--listen={SERVER}"]
     server = wire.server.spawn(serve, stderr=subprocess.PIPE)
     assert server.stderr is not None
     for line in server.stderr:

@@ -15,6 +15,8 @@ PARTS = {
     "forwarding": "sluicegate_bench.forwarding.part",
     "http": "sluicegate_bench.http.part",
     "pool": "sluicegate_bench.pool.part",
+    "dpi": "sluicegate_bench.dpi.part",
+    "sniffing": "sluicegate_bench.sniffing.part",
 }
 """Each module has ``run(tiny: bool, say: Callable[[str], None]) -> Report``."""
 

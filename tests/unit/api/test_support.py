@@ -82,6 +82,7 @@ def test_a_refused_password_is_not_repeated(problems: Problems) -> None:
         ({"signatures": {"configMapRefs": [{"name": "rules", "key": "a"}]}}, "spec.signatures.configMapRefs"),
         ({"actions": [{"match": {"minRisk": 1}, "action": "Widen", "forSeconds": 5}]}, "spec.actions[0].action"),
         ({"actions": [{"match": {"minRisk": 1}, "action": "Capture"}]}, "spec.actions[0].action"),
+        ({"export": {"pcap": {"directory": "/var/log/captures"}}}, "spec.export.pcap"),
     ],
 )
 def test_a_field_of_a_sniffer_that_is_not_built_yet_is_refused(

@@ -70,6 +70,20 @@ def test_an_interface_that_is_not_sniffed_fails() -> None:
     assert taken in checks(situation)[CheckId.INTERFACES].message
 
 
+def test_an_interface_that_is_not_there_is_told_beside_one_that_is() -> None:
+    absent = "spec.attach.interfaces[1]: no interface is called ens9; it is used once it appears"
+    found = checks(sniffing(place=Place(1, {ETH0: "it holds a default route"}, (absent,))))[CheckId.INTERFACES]
+    assert (found.ok, found.message.splitlines()) == (True, ["it is sniffed at eth0 (xdp)", absent])
+
+
+def test_what_went_with_a_worker_is_told() -> None:
+    worker = replace(WORKER, restarts=1, ends_dropped=41, forgotten=60)
+    found = checks(sniffing(more={"workers": (worker,)}))[CheckId.LOSSES]
+    assert found.ok
+    assert "at most 41 flows" in found.message
+    assert "knew 60 flows" in found.message
+
+
 def test_programs_that_are_not_there_end_the_chain() -> None:
     situation = replace(sniffing(), programs=Programs(frozenset(), "the programs are being compiled"))
     assert failing(situation) == [CheckId.SNIFFING]

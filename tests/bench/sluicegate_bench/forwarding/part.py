@@ -40,16 +40,16 @@ class Road:
         self.sent: dict[str, int] = {}
         self.received: dict[str, int] = {}
 
-    def rate(self, case: PathCase, seconds: float) -> float:
-        """Packets per second that arrive while the generator runs on one CPU for that long."""
+    def rate(self, case: PathCase, seconds: float, flows: int = FLOWS) -> float:
+        """Packets per second that arrive while the generator runs on one CPU for that long; ``flows``: a power of 2."""
         frame = from_client(
             4, Protocol.UDP, FIRST_CLIENT[4], case.destination, case.port, flags="", source_port=CLIENT_PORT
         )
         feed = Feed(frame, "c0", by_source=False)
         self._node.forget()
-        self._feeds.update(bytes(4), feed.pack(self._outlet, FLOWS))
+        self._feeds.update(bytes(4), feed.pack(self._outlet, flows))
         with contextmanager(case.set_up)(self._programs), undisturbed():
-            self._send(frame, 4 * FLOWS)
+            self._send(frame, 4 * flows)
             before, sent = self._count(), 0
             started = time.monotonic()
             while (elapsed := time.monotonic() - started) < seconds:

@@ -1,0 +1,1 @@
+"""What looking into traffic costs and finds: a mixed replay through engine and live path, beside others."""
