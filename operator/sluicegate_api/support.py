@@ -49,3 +49,5 @@ def of_sniffer(sniffer: DpiSniffer) -> Iterator[tuple[str, str]]:
     for index, action in enumerate(spec.actions or ()):
         if action.action in {ActionType.CAPTURE, ActionType.WIDEN}:
             yield f"spec.actions[{index}].action", f"{action.action} is"
+    if "pcap" in spec.export.model_fields_set:
+        yield "spec.export.pcap", "writing captured packets is"

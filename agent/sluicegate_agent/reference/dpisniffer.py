@@ -5,11 +5,11 @@ from __future__ import annotations
 from sluicegate_agent.reference.resource import Resource, resource_page
 from sluicegate_api.dpisniffer import DpiSniffer, DpiSnifferSpec
 from sluicegate_api.status import DpiSnifferStatus
-from sluicegate_api.support import NOT_YET, of_sniffer
+from sluicegate_api.support import of_sniffer
 
-_USE = f"""
-`sluicegate replay FILE -f ...` runs it on a capture. Sniffing live traffic is "{NOT_YET}": `sluicegate run`
-refuses the resource. `sluicegate crds` prints its definition for a cluster.
+_USE = """
+`sluicegate run -f ...` runs it on [live traffic](../how-to/sniffing.md), `sluicegate replay FILE -f ...` on a
+[capture](../how-to/replay.md). `sluicegate crds` prints its definition for a cluster.
 """
 _STATUS = "Written by the operator in a cluster, by nobody else."
 

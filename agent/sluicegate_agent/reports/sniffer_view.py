@@ -41,7 +41,7 @@ class SnifferView:
 
     ``rules`` are flows by the name of the rule that took them. ``seconds_per_million`` is the engine's CPU time for a
     million packets on the wire, of all sniffers together. ``empty`` gives for each part that holds nothing the reason;
-    ``notes`` say what else is worth knowing.
+    ``notes`` say what else is worth knowing, ``missing`` which interfaces it names are not there.
     """
 
     namespace: str
@@ -60,6 +60,7 @@ class SnifferView:
     seconds_per_million: float | None = None
     empty: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from sluicegate_agent.dpi.live.model import WorkerState
 from sluicegate_agent.planning.attachments import sniffed_interfaces
 from sluicegate_agent.programs import needed_features
 from sluicegate_agent.reports.condition import Condition, ConditionType, condition_of
@@ -53,7 +54,8 @@ def _sniffer(situation: Situation, sniffer: DpiSniffer, source: str, *, active: 
         events=state.events,
         seconds_per_million=sniffing.seconds_per_million,
         empty=dict(_empty(situation, sniffer, state, conditions)),
-        notes=tuple(_notes(sniffer, state)),
+        notes=tuple(_notes(sniffer, state, sniffing.workers)),
+        missing=tuple(text for text in state.place.problems if text not in state.place.lost.values()),
     )
 
 
@@ -143,7 +145,7 @@ def _no_signature(state: SnifferState) -> str:
     return f"all {signatures.left_out} rules were left out: sluicegate rules failed -f FILE says why"
 
 
-def _notes(sniffer: DpiSniffer, state: SnifferState) -> Iterator[str]:
+def _notes(sniffer: DpiSniffer, state: SnifferState, workers: Sequence[WorkerState]) -> Iterator[str]:
     """What is worth knowing beside the conditions."""
     counters, signatures = state.counters, state.signatures
     if state.pressed:
@@ -155,6 +157,10 @@ def _notes(sniffer: DpiSniffer, state: SnifferState) -> Iterator[str]:
         yield f"{counters.stopped_by_pressure} flows were cut short under pressure since the sniffer began"
     if counters.lost and not state.losing:
         yield f"{counters.lost} records were lost since the sniffer began, none in the last second"
+    if ends := sum(worker.ends_dropped for worker in workers):
+        yield f"the events of at most {ends} flows were lost, because a worker ended over them or none took their end"
+    if forgotten := sum(worker.forgotten for worker in workers):
+        yield f"workers that ended knew {forgotten} flows; what they had not told of these yet is lost"
     if counters.no_worker:
         yield f"{counters.no_worker} packets passed while no worker ran"
     if counters.no_room:

@@ -60,7 +60,9 @@ def _interfaces(view: SnifferView) -> Check:
         remedy = "name other interfaces in spec.attach.interfaces, here or there" if taken else "sluicegate check"
         tail = f"; sniffed: {', '.join(right)}" if right else ""
         return Check(CheckId.INTERFACES, ok=False, message=names(wrong) + tail, next=remedy)
-    return Check(CheckId.INTERFACES, ok=True, message=f"it is sniffed at {', '.join(right)}")
+    return Check(
+        CheckId.INTERFACES, ok=True, message="\n".join([f"it is sniffed at {', '.join(right)}", *view.missing])
+    )
 
 
 def _sniffing(view: SnifferView) -> Check:

@@ -329,7 +329,6 @@ TAKEN: dict[str, dict[str, object]] = {
     "events on the standard output": _eve(),
     "events in files": _eve(type="File", path="/var/log/sluicegate/eve.json", maxBytes=65_536, maxFiles=1),
     "events on a socket": _eve(type="UnixSocket", path="/run/sluicegate/eve.sock"),
-    "a folder of captures": {"export": {"pcap": {"directory": "/var/log/sluicegate/", "maxBytes": 65_536}}},
     "a pause": {"paused": True},
 }
 

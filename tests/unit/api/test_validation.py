@@ -252,7 +252,11 @@ spec:
     pcap: {directory: /var/log/sluicegate, maxBytes: 52428800}
 """
     problems = validate_documents([("dpi.yaml", text)]).problems
-    assert [problem.path for problem in problems] == ["spec.signatures.configMapRefs", "spec.actions[1].action"]
+    assert [problem.path for problem in problems] == [
+        "spec.signatures.configMapRefs",
+        "spec.actions[1].action",
+        "spec.export.pcap",
+    ]
     assert all(problem.reason.endswith("not supported here yet") for problem in problems)
 
 

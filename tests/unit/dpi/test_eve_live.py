@@ -10,6 +10,7 @@ from schema_check import SCHEMA, problems
 
 from sluicegate_agent.dpi.engine import Detail, Event
 from sluicegate_agent.dpi.events.lines import EveLines, FlowTotals, Origin, stats_line
+from sluicegate_agent.dpi.rules.model import App
 
 EVENT = Event(
     **dict.fromkeys(Event._fields, 0)
@@ -62,3 +63,12 @@ def test_counters_need_no_engine() -> None:
     assert not list(problems(found)), found
     assert found["stats"] == groups
     assert found["timestamp"] == "2023-11-14T22:13:20.123456+0000"
+
+
+@pytest.mark.parametrize(("app", "name"), [(App.HTTP, "HTTP"), (App.TLS, "TLS"), (App.DNS, "DNS")])
+def test_an_alert_before_the_label_says_what_was_seen(app: App, name: str) -> None:
+    lines = EveLines(Origin("shop/edge", "node-1"), PretendEngine())
+    line = lines.alert(EVENT._replace(master=0, app=0, rule=1), DETAIL._replace(layer=int(app)))
+    event = json.loads(line)
+    assert not list(problems(event))
+    assert (event["app_proto"], event["ndpi"]) == (name.lower(), {"proto": name})

@@ -14,6 +14,7 @@ from sluicegate_agent.dpi.events.community import community_id
 from sluicegate_agent.dpi.events.layers import layers
 from sluicegate_agent.dpi.events.text import address, protocol_name, quoted, timestamp
 from sluicegate_agent.dpi.records import IPV6
+from sluicegate_agent.dpi.rules.model import App
 
 _ICMP = frozenset({1, 58})
 _WITH_PORTS = frozenset({6, 17, 132})
@@ -47,6 +48,11 @@ _APP_PROTOCOLS = {"TLS": b"tls", "DTLS": b"dtls", "QUIC": b"quic", "HTTP": b"htt
     "MDNS": b"mdns",
 }
 """nDPI's names of protocols that Suricata knows, and Suricata's."""
+_SEEN = {
+    int(app): (b',"app_proto":"%b"' % name.lower().encode(), b',"ndpi":{"proto":"%b"}' % name.encode())
+    for app, name in ((App.HTTP, "HTTP"), (App.TLS, "TLS"), (App.DNS, "DNS"))
+}
+"""What the engine tells by a request or a ClientHello alone, so that an alert before nDPI's label can say it."""
 _REASONS = {
     Reason.NOTHING: b"none",
     Reason.LABEL: b"classified",
@@ -155,7 +161,8 @@ class EveLines:
             quoted(rule.classtype if rule else ""),
             rule.priority if rule else 3,
         )
-        return self._head(b"alert", event, detail) + found + self._label(event) + b"}\n"
+        known = self._app(event) if event.master or event.app else _SEEN.get(detail.layer, (b"", b""))
+        return self._head(b"alert", event, detail) + found + b"".join(known) + b"}\n"
 
     def action(self, event: Event, detail: Detail, name: str, *, blocked: bool) -> bytes:
         """The alert for an action of the sniffer that matched without a rule."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from pathlib import Path
 import yaml
 
 INSTALL = "apt-get install -t bookworm-backports suricata"
-"""Debian 12 has it in its backports only. There it wants libhyperscan5, which Debian keeps apart from our libvectorscan5:
-on a machine that has that, unpack its packages somewhere (dpkg -x) and put a wrapper with LD_LIBRARY_PATH into PATH."""
+"""Debian 12 has it in its backports only, where it wants libhyperscan5, which Debian keeps apart from libvectorscan5:
+where that is installed, unpack its packages somewhere (dpkg -x), and put a wrapper with LD_LIBRARY_PATH into PATH."""
 
 _START_SECONDS = 60.0
-_EMPTY_CAPTURE = 24
-"""Bytes of a capture's head."""
+_HEAD, _RECORD = 24, 16
+"""Bytes of a capture's head, and of what is before each packet: its captured length is the third of four words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,12 @@ class Suricata:
         """CPU seconds of all its threads for the capture, start-up taken off."""
         with tempfile.TemporaryDirectory(prefix="sgb-") as directory:
             here = Path(directory)
-            empty = here / "empty.pcap"
-            empty.write_bytes(capture.read_bytes()[:_EMPTY_CAPTURE])
-            return self._spent(capture, rules, here / "full") - self._spent(empty, rules, here / "empty")
+            first = here / "first.pcap"
+            with capture.open("rb") as file:
+                start = file.read(_HEAD + _RECORD)
+                (length,) = struct.unpack_from("<I", start, _HEAD + 8)
+                first.write_bytes(start + file.read(length))  # none at all is an error for it
+            return self._spent(capture, rules, here / "full") - self._spent(first, rules, here / "start")
 
     def _spent(self, capture: Path, rules: Path, directory: Path) -> float:
         directory.mkdir()
