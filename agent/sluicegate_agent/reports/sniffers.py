@@ -12,9 +12,12 @@ from sluicegate_agent.reports.conditions import refusal
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.sniffer_conditions import NOT_YET, sniffer_conditions
 from sluicegate_agent.reports.sniffer_view import SniffedInterface, SnifferView, WorkerView
-from sluicegate_agent.sniffing.state import SnifferState
+from sluicegate_agent.sniffing.state import Signatures, SnifferState
 from sluicegate_api.detection import Depth
 from sluicegate_api.dpisniffer import DpiSniffer
+
+_MOST_NAMED = 5
+"""Signatures that a note lists."""
 
 
 def sniffer_views(situation: Situation) -> Iterator[SnifferView]:
@@ -147,7 +150,7 @@ def _no_signature(state: SnifferState) -> str:
 
 def _notes(sniffer: DpiSniffer, state: SnifferState, workers: Sequence[WorkerState]) -> Iterator[str]:
     """What is worth knowing beside the conditions."""
-    counters, signatures = state.counters, state.signatures
+    counters = state.counters
     if state.pressed:
         yield (
             f"under pressure: {state.pressed} flows were cut short in the last second, because the rings fill faster "
@@ -165,14 +168,28 @@ def _notes(sniffer: DpiSniffer, state: SnifferState, workers: Sequence[WorkerSta
         yield f"{counters.no_worker} packets passed while no worker ran"
     if counters.no_room:
         yield f"{counters.no_room} packets found no room in the table of flows: SLUICEGATE_SNIFFED_FLOWS"
-    if signatures is not None and signatures.left_out and signatures.in_force:
-        yield f"{signatures.left_out} signatures are not in force: sluicegate rules failed -f FILE says why"
-    if signatures is not None and signatures.loading:
-        yield "signatures are being loaded; those before stay in force"
+    yield from _signature_notes(sniffer, state.signatures)
     if state.output is not None and (state.output.dropped or state.output.lost):
         yield f"{state.output.dropped + state.output.lost} events did not reach {state.output.path or 'the output'}"
     if sniffer.spec.budget.adaptive is False and counters.lost:
         yield "spec.budget.adaptive is false: flows keep their budget while records are lost"
+
+
+def _signature_notes(sniffer: DpiSniffer, signatures: Signatures | None) -> Iterator[str]:
+    if signatures is not None and signatures.left_out and signatures.in_force:
+        yield f"{signatures.left_out} signatures are not in force: sluicegate rules failed -f FILE says why"
+    if signatures is not None and signatures.loading:
+        yield "signatures are being loaded; those before stay in force"
+    elif idle := sorted(_awaited(sniffer) - (signatures.sids if signatures is not None else frozenset())):
+        numbers = ", ".join(map(str, idle[:_MOST_NAMED])) + (", ..." if len(idle) > _MOST_NAMED else "")
+        yield f"spec.actions waits for signatures that are not in force: {numbers}"
+    if signatures is not None and signatures.error and signatures.in_force:
+        yield f"the signatures cannot be read as they are now, those before stay in force: {signatures.error}"
+
+
+def _awaited(sniffer: DpiSniffer) -> set[int]:
+    """Signatures that actions name."""
+    return {sid for action in sniffer.spec.actions or () for sid in action.match.signature_ids or ()}
 
 
 def silence(situation: Situation, what: str) -> str:

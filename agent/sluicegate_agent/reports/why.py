@@ -16,6 +16,7 @@ from sluicegate_agent.reports.status import WAITING, status
 from sluicegate_agent.reports.targets import find_target
 from sluicegate_agent.reports.view import LoadBalancerView, PortView
 from sluicegate_agent.reports.weight_words import takes_flows, weight_reason
+from sluicegate_agent.reports.why_accepted import accepted
 from sluicegate_agent.reports.why_weights import weights
 from sluicegate_api.common import ObjectKey
 from sluicegate_api.forwarding import ForwardingMode
@@ -32,7 +33,7 @@ def why(situation: Situation, target: str) -> tuple[Check, ...]:
     balancer = situation.configuration.object(key)
     checks = [
         Check(CheckId.AGENT, ok=True, message="the agent answers"),
-        _accepted(view),
+        accepted(situation, view.source, _obstacle(view), paused=key in situation.configuration.paused),
     ]
     if balancer is not None:
         vips = _vips(situation, balancer, view)
@@ -41,14 +42,11 @@ def why(situation: Situation, target: str) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _accepted(view: LoadBalancerView) -> Check:
+def _obstacle(view: LoadBalancerView) -> str:
     condition = view.condition(ConditionType.ACCEPTED)
     if condition is not None and condition.status is ConditionStatus.TRUE:
-        return Check(CheckId.ACCEPTED, ok=True, message=f"{view.source} is valid")
-    message = condition.message if condition else "nothing is known of it"
-    return Check(
-        CheckId.ACCEPTED, ok=False, message=message, next=f"mend {view.source}: sluicegate validate -f {view.source}"
-    )
+        return ""
+    return condition.message if condition else "nothing is known of it"
 
 
 def _vips(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:

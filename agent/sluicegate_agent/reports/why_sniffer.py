@@ -12,6 +12,7 @@ from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.sniffer_view import SnifferView
 from sluicegate_agent.reports.sniffers import sniffer_views
 from sluicegate_agent.reports.targets import find_sniffer
+from sluicegate_agent.reports.why_accepted import accepted
 from sluicegate_api.common import ObjectKey
 
 _LINES = 10
@@ -22,8 +23,12 @@ def why_sniffer(situation: Situation, target: str) -> tuple[Check, ...]:
     """The checks for ``NAME`` or ``NAMESPACE/NAME``. Raises UnknownTargetError, also for a name in two namespaces."""
     key = find_sniffer(situation, target)
     view = next(view for view in sniffer_views(situation) if ObjectKey(view.namespace, view.name) == key)
-    checks = [Check(CheckId.AGENT, ok=True, message="the agent answers"), _accepted(view)]
-    if situation.configuration.sniffers.object(key) is None:
+    sniffers = situation.configuration.sniffers
+    checks = [
+        Check(CheckId.AGENT, ok=True, message="the agent answers"),
+        accepted(situation, view.source, _obstacle(view), paused=key in sniffers.paused),
+    ]
+    if sniffers.object(key) is None:
         return tuple(checks)
     checks += [_interfaces(view), _sniffing(view)]
     if checks[-1].ok:
@@ -31,14 +36,11 @@ def why_sniffer(situation: Situation, target: str) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _accepted(view: SnifferView) -> Check:
+def _obstacle(view: SnifferView) -> str:
     condition = view.condition(ConditionType.ACCEPTED)
     if condition is not None and condition.holds:
-        return Check(CheckId.ACCEPTED, ok=True, message=f"{view.source} is valid")
-    message = condition.message if condition else "nothing is known of it"
-    return Check(
-        CheckId.ACCEPTED, ok=False, message=message, next=f"mend {view.source}: sluicegate validate -f {view.source}"
-    )
+        return ""
+    return condition.message if condition else "nothing is known of it"
 
 
 def _interfaces(view: SnifferView) -> Check:

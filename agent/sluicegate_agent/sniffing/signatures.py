@@ -93,7 +93,8 @@ class SignatureLoader:
         left_out = (each for each in outcomes if not each.state.in_force)
         examples = tuple(f"{each.place}: {each.reason}" for each, _ in zip(left_out, range(_EXAMPLES), strict=False))
         counts = found.rules.counts() if found.rules is not None else {}
-        return Signatures(counts, examples, found.version != found.wanted, found.error)
+        sids = frozenset(each.sid for each in found.rules.signatures) if found.rules is not None else frozenset()
+        return Signatures(counts, examples, found.version != found.wanted, found.error, sids)
 
     async def close(self) -> None:
         """Give up what is being read."""

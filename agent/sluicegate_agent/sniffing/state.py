@@ -23,13 +23,15 @@ _ENOUGH = 100_000
 class Signatures:
     """What became of a sniffer's rules. ``examples`` are a few of those that are not in force, each with its reason.
 
-    ``loading``: a newer version is being read. ``error``: why none of them could be read at all.
+    ``loading``: a newer version is being read. ``error``: why none of them could be read at all. ``sids`` are those of
+    the rules in force.
     """
 
     counts: Mapping[State, int] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
     loading: bool = False
     error: str = ""
+    sids: frozenset[int] = frozenset()
 
     @property
     def in_force(self) -> int:
