@@ -43,3 +43,22 @@ class Condition:
 def condition_of(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
     """The condition of that type."""
     return next((condition for condition in conditions if condition.type is kind), None)
+
+
+class WithConditions:
+    """What is shown of an object, as far as it is the same for every kind. ``source`` is the file it comes from."""
+
+    __slots__ = ()
+
+    source: str
+    conditions: tuple[Condition, ...]
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of that type."""
+        return condition_of(self.conditions, kind)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it works."""
+        condition = self.condition(ConditionType.READY)
+        return condition is not None and condition.holds

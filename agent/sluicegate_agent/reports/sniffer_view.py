@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from sluicegate_agent.dpi.events.hub import OutputState
 from sluicegate_agent.dpi.live.model import WorkerState
 from sluicegate_agent.dpi.rules.load import State
-from sluicegate_agent.reports.condition import Condition, ConditionType, condition_of
+from sluicegate_agent.reports.condition import Condition, WithConditions
 from sluicegate_agent.sniffing.model import SniffCounters
 from sluicegate_agent.sniffing.state import Signatures
 
@@ -36,7 +36,7 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class SnifferView:
+class SnifferView(WithConditions):
     """One sniffer. ``source`` is the file it comes from.
 
     ``rules`` are flows by the name of the rule that took them. ``seconds_per_million`` is the engine's CPU time for a
@@ -61,16 +61,6 @@ class SnifferView:
     empty: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-
-    def condition(self, kind: ConditionType) -> Condition | None:
-        """The condition of that type."""
-        return condition_of(self.conditions, kind)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it works."""
-        condition = self.condition(ConditionType.READY)
-        return condition is not None and condition.holds
 
 
 def sniffer_json(sniffer: SnifferView) -> dict[str, object]:

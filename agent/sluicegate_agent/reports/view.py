@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from sluicegate_agent.datapath.protocol import Traffic
 from sluicegate_agent.reports.backend_json import measured_json, override_json, signal_json, weights_json
-from sluicegate_agent.reports.condition import Condition, ConditionType, condition_of
+from sluicegate_agent.reports.condition import Condition, WithConditions
 from sluicegate_agent.reports.sniffer_view import SnifferView, sniffer_json
 from sluicegate_agent.signals.model import Latencies, Load, Reading
 from sluicegate_agent.weights.model import Decision, Override
@@ -96,7 +96,7 @@ class LimitsView:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadBalancerView:
+class LoadBalancerView(WithConditions):
     """One load balancer. ``source`` is the file it comes from."""
 
     namespace: str
@@ -105,16 +105,6 @@ class LoadBalancerView:
     conditions: tuple[Condition, ...]
     ports: tuple[PortView, ...]
     limits: LimitsView = field(default_factory=LimitsView)
-
-    def condition(self, kind: ConditionType) -> Condition | None:
-        """The condition of that type."""
-        return condition_of(self.conditions, kind)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it works."""
-        condition = self.condition(ConditionType.READY)
-        return condition is not None and condition.holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sluicegate_agent.network.model import NoPath, Path
 from sluicegate_agent.planning.attachments import arrival_interfaces
 from sluicegate_agent.planning.desired import closed_words
 from sluicegate_agent.reports.checks import Check, CheckId
-from sluicegate_agent.reports.condition import ConditionStatus, ConditionType
+from sluicegate_agent.reports.condition import ConditionType
 from sluicegate_agent.reports.conditions import backend_name, names
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_agent.reports.status import WAITING, status
@@ -33,20 +33,13 @@ def why(situation: Situation, target: str) -> tuple[Check, ...]:
     balancer = situation.configuration.object(key)
     checks = [
         Check(CheckId.AGENT, ok=True, message="the agent answers"),
-        accepted(situation, view.source, _obstacle(view), paused=key in situation.configuration.paused),
+        accepted(situation, view, paused=key in situation.configuration.paused),
     ]
     if balancer is not None:
         vips = _vips(situation, balancer, view)
         steps = (*_ON_THE_WAY, *(_IN_THE_KERNEL if vips.ok else ()))
         checks += [vips, *(step(situation, balancer, view) for step in steps)]
     return tuple(checks)
-
-
-def _obstacle(view: LoadBalancerView) -> str:
-    condition = view.condition(ConditionType.ACCEPTED)
-    if condition is not None and condition.status is ConditionStatus.TRUE:
-        return ""
-    return condition.message if condition else "nothing is known of it"
 
 
 def _vips(situation: Situation, balancer: LoadBalancer, view: LoadBalancerView) -> Check:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from sluicegate_agent.reports.checks import Check, CheckId
+from sluicegate_agent.reports.condition import ConditionType, WithConditions
 from sluicegate_agent.reports.situation import Situation
 from sluicegate_api.validation import KIND, SNIFFER_KIND
 
 
-def accepted(situation: Situation, source: str, obstacle: str, *, paused: bool) -> Check:
-    """``source`` is the object's file, ``obstacle`` why its text cannot be used, empty when it can."""
+def accepted(situation: Situation, view: WithConditions, *, paused: bool) -> Check:
+    """Of the object as it is, and of its file as it is now."""
+    source, condition = view.source, view.condition(ConditionType.ACCEPTED)
     following = f"mend {source}: sluicegate validate -f {source}"
-    if obstacle:
-        return Check(CheckId.ACCEPTED, ok=False, message=obstacle, next=following)
+    if condition is None or not condition.holds:
+        message = condition.message if condition is not None else "nothing is known of it"
+        return Check(CheckId.ACCEPTED, ok=False, message=message, next=following)
     if trouble := _trouble(situation, source):
         message = f"{source} cannot be read as it is now, so the version before stays in force: {trouble}"
         return Check(CheckId.ACCEPTED, ok=False, message=message, next=following)

@@ -26,7 +26,7 @@ def why_sniffer(situation: Situation, target: str) -> tuple[Check, ...]:
     sniffers = situation.configuration.sniffers
     checks = [
         Check(CheckId.AGENT, ok=True, message="the agent answers"),
-        accepted(situation, view.source, _obstacle(view), paused=key in sniffers.paused),
+        accepted(situation, view, paused=key in sniffers.paused),
     ]
     if sniffers.object(key) is None:
         return tuple(checks)
@@ -34,13 +34,6 @@ def why_sniffer(situation: Situation, target: str) -> tuple[Check, ...]:
     if checks[-1].ok:
         checks += [step(view) for step in _IN_THE_KERNEL]
     return tuple(checks)
-
-
-def _obstacle(view: SnifferView) -> str:
-    condition = view.condition(ConditionType.ACCEPTED)
-    if condition is not None and condition.holds:
-        return ""
-    return condition.message if condition else "nothing is known of it"
 
 
 def _interfaces(view: SnifferView) -> Check:
