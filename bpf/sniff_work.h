@@ -56,7 +56,7 @@ ALWAYS_INLINE struct sniff *sniff_open(const struct packet *p, const struct sigh
     return flow;
 }
 
-/* Has a flow used up `1 / share` of its budget? */
+/* Has a flow used up its budget, halved `shift` times? */
 ALWAYS_INLINE bool sniff_is_spent(const struct sniff *flow, const struct sniffer *sniffer, u32 shift)
 {
     return flow->sent >= sniffer->max_packets >> shift || flow->payload_packets >= sniffer->payload_packets >> shift ||
