@@ -9,7 +9,7 @@ STAGE := scripts/stage.sh
 MARKERS := not slow$(if $(filter-out 0,$(shell id -u)), and not kernel and not lab)
 
 # Python 3.11 is the oldest we support; no address of an index is written down.
-LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra agent \
+LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	pyproject.toml
 
 help: ## This list
@@ -59,16 +59,17 @@ bench-docs: setup ## Write the last results of make bench into docs/performance.
 	@$(BENCH) --docs $(PART)
 
 crds: setup ## Write deploy/crds/ anew from the models (a test fails when they differ)
-	@$(BIN)/sluicegate crds loadbalancer >deploy/crds/loadbalancers.sluicegate.io.yaml
-	@$(BIN)/sluicegate crds dpisniffer >deploy/crds/dpisniffers.sluicegate.io.yaml
+	@for kind in loadbalancer dpisniffer addresspool nodestate configslice rulebundle; do \
+		$(BIN)/sluicegate crds $$kind >deploy/crds/$${kind}s.sluicegate.io.yaml || exit 1; done
 
 docs: setup ## Write docs/reference/ anew from the code (a test fails when they differ)
 	@$(BIN)/python -m sluicegate_agent.reference docs/reference
 
 lock: ## Compile requirements/ anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }
-	$(LOCK) --group dev --output-file requirements/dev.txt
-	$(LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
+	$(LOCK) --extra agent --extra operator --group dev --output-file requirements/dev.txt
+	$(LOCK) --extra agent --constraint requirements/dev.txt --output-file requirements/agent.txt
+	$(LOCK) --extra operator --constraint requirements/dev.txt --output-file requirements/operator.txt
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-deps \
 		--extra dpi --no-emit-package pydantic --no-emit-package pyyaml --output-file requirements/dpi.txt pyproject.toml
 

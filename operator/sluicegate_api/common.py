@@ -202,11 +202,10 @@ _KEPT_BY_KUBERNETES = frozenset(
 )
 
 
-class ObjectMeta(ApiModel):
-    """Who an object is."""
+class ClusterObjectMeta(ApiModel):
+    """Who an object is that lies in no namespace."""
 
     name: DnsSubdomain
-    namespace: DnsLabel = DEFAULT_NAMESPACE
     labels: Mapping[str, str] | None = None
     annotations: Mapping[str, str] | None = None
     uid: str = ""
@@ -219,6 +218,12 @@ class ObjectMeta(ApiModel):
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if key not in _KEPT_BY_KUBERNETES}
         return data
+
+
+class ObjectMeta(ClusterObjectMeta):
+    """Who an object is."""
+
+    namespace: DnsLabel = DEFAULT_NAMESPACE
 
     @property
     def key(self) -> ObjectKey:

@@ -6,17 +6,23 @@ pruned. ``default`` is left out on purpose: a default that is written into store
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 from pydantic import JsonValue
 
+from sluicegate_api.addresspool import AddressPool, AddressPoolSpec, AddressPoolStatus
 from sluicegate_api.common import GROUP, VERSION, ApiModel
+from sluicegate_api.configslice import ConfigSlice, ConfigSliceSpec
 from sluicegate_api.dpisniffer import DpiSniffer, DpiSnifferSpec
 from sluicegate_api.loadbalancer import LoadBalancer, LoadBalancerSpec
+from sluicegate_api.nodestate import NodeState, NodeStateSpec, NodeStateStatus
+from sluicegate_api.rulebundle import RuleBundle, RuleBundleSpec
 from sluicegate_api.status import DpiSnifferStatus, LoadBalancerStatus
 
 Schema = dict[str, JsonValue]
 
-SCHEMA_REVISION = 3
+SCHEMA_REVISION = 4
 """Grows with every change of a schema. An operator does not write to a cluster whose revision is older than its own."""
 REVISION_ANNOTATION = f"{GROUP}/schema-revision"
 
@@ -32,32 +38,74 @@ class _Dumper(yaml.SafeDumper):
 
 
 def custom_resource_definitions() -> tuple[Schema, ...]:
-    """All CRDs of this version, as the API server takes them."""
+    """All CRDs of this version, as the API server takes them; those that people write come first."""
     return (
         _definition(
-            kind="LoadBalancer",
-            short_names=["lb", "sglb"],
+            LoadBalancer,
+            LoadBalancerSpec,
+            LoadBalancerStatus,
+            short_names=("lb", "sglb"),
             columns=_columns(
                 _column("VIP", "string", ".spec.addresses"),
                 _column("Ports", "string", ".status.summary.ports"),
                 _column("Backends", "string", ".status.summary.backends"),
                 wide=_column("Algo", "string", ".spec.algorithm", wide=True),
             ),
-            description=LoadBalancer.__doc__ or "",
-            spec=structural_schema(LoadBalancerSpec),
-            status=structural_schema(LoadBalancerStatus),
         ),
         _definition(
-            kind="DpiSniffer",
-            short_names=["dpi", "sgdpi"],
+            DpiSniffer,
+            DpiSnifferSpec,
+            DpiSnifferStatus,
+            short_names=("dpi", "sgdpi"),
             columns=_columns(
                 _column("Attach", "string", ".status.summary.attach"),
                 _column("Rules", "string", ".status.summary.rules"),
                 wide=_column("Depth", "string", ".spec.classify.depth", wide=True),
             ),
-            description=DpiSniffer.__doc__ or "",
-            spec=structural_schema(DpiSnifferSpec),
-            status=structural_schema(DpiSnifferStatus),
+        ),
+        _definition(
+            AddressPool,
+            AddressPoolSpec,
+            AddressPoolStatus,
+            scope="Cluster",
+            short_names=("sgpool",),
+            columns=[
+                _column("Networks", "string", ".spec.cidrs"),
+                _column("In use", "integer", ".status.addresses"),
+                _column("Load balancers", "integer", ".status.loadBalancers"),
+                _READY,
+                _AGE,
+            ],
+        ),
+        _definition(
+            NodeState,
+            NodeStateSpec,
+            NodeStateStatus,
+            scope="Cluster",
+            short_names=("sgnode",),
+            columns=[
+                _column("Desired", "string", ".spec.desired"),
+                _column("Is", "string", ".status.desired"),
+                _column("Version", "string", ".status.version"),
+                _AGE,
+                _column("Groups", "string", ".spec.groups", wide=True),
+            ],
+        ),
+        _definition(
+            ConfigSlice,
+            ConfigSliceSpec,
+            short_names=("sgslice",),
+            columns=[
+                _column("Group", "string", ".spec.group"),
+                _column("Revision", "string", ".spec.revision"),
+                _AGE,
+            ],
+        ),
+        _definition(
+            RuleBundle,
+            RuleBundleSpec,
+            short_names=("sgrules",),
+            columns=[_column("Part", "integer", ".spec.part"), _column("Of", "integer", ".spec.parts"), _AGE],
         ),
     )
 
@@ -97,7 +145,9 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
         elif key == "items":
             result[key] = _structural(_object(value), definitions)
         elif key == "additionalProperties" and isinstance(value, dict):
-            result[key] = _structural(value, definitions)
+            # Values of any kind have an empty schema: it is left out, and their object says that it keeps them.
+            if values := _structural(value, definitions):
+                result[key] = values
         elif key == "patternProperties":
             # Keys cannot be constrained by a structural schema: the value's schema holds for all of them.
             (part,) = _object(value).values()
@@ -120,23 +170,42 @@ def _column(name: str, kind: str, path: str, *, wide: bool = False) -> Schema:
     return {**column, "priority": 1} if wide else column
 
 
-def _columns(*own: Schema, wide: Schema) -> list[JsonValue]:
-    """What kubectl get shows of a kind: columns of its own around those that every kind has."""
+_AGE = _column("Age", "date", ".metadata.creationTimestamp")
+_READY = _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status')
+
+
+def _columns(*own: Schema, wide: Schema) -> list[Schema]:
+    """What kubectl get shows of a kind that runs on nodes: columns of its own around those that every one has."""
     return [
         *own,
         _column("Nodes", "string", ".status.summary.nodes"),
-        _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
-        _column("Age", "date", ".metadata.creationTimestamp"),
+        _READY,
+        _AGE,
         wide,
         _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
     ]
 
 
 def _definition(
-    *, kind: str, short_names: list[JsonValue], columns: list[JsonValue], description: str, spec: Schema, status: Schema
+    model: type[ApiModel],
+    spec: type[ApiModel],
+    status: type[ApiModel] | None = None,
+    *,
+    scope: str = "Namespaced",
+    short_names: Sequence[str],
+    columns: Sequence[Schema],
 ) -> Schema:
+    kind = model.__name__
     singular = kind.lower()
     plural = f"{singular}s"
+    properties: Schema = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": structural_schema(spec),
+    }
+    if status is not None:
+        properties["status"] = structural_schema(status)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -151,29 +220,23 @@ def _definition(
                 "listKind": f"{kind}List",
                 "plural": plural,
                 "singular": singular,
-                "shortNames": short_names,
+                "shortNames": list(short_names),
                 "categories": ["sluicegate"],
             },
-            "scope": "Namespaced",
+            "scope": scope,
             "versions": [
                 {
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": columns,
+                    "subresources": {} if status is None else {"status": {}},
+                    "additionalPrinterColumns": list(columns),
                     "schema": {
                         "openAPIV3Schema": {
-                            "description": description,
+                            "description": model.__doc__ or "",
                             "type": "object",
                             "required": ["spec"],
-                            "properties": {
-                                "apiVersion": {"type": "string"},
-                                "kind": {"type": "string"},
-                                "metadata": {"type": "object"},
-                                "spec": spec,
-                                "status": status,
-                            },
+                            "properties": properties,
                         }
                     },
                 }

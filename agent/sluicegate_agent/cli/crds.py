@@ -17,6 +17,10 @@ class _Form(StrEnum):
 class _Kind(StrEnum):
     LOADBALANCER = "loadbalancer"
     DPISNIFFER = "dpisniffer"
+    ADDRESSPOOL = "addresspool"
+    NODESTATE = "nodestate"
+    CONFIGSLICE = "configslice"
+    RULEBUNDLE = "rulebundle"
 
 
 def crds(

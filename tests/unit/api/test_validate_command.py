@@ -91,7 +91,14 @@ def test_no_file_is_a_mistake_of_use(run: Run, tmp_path: Path) -> None:
 
 def test_crds_are_printed_as_yaml(run: Run) -> None:
     assert run("crds") == (0, crds_yaml(), "")
-    assert [each["spec"]["names"]["kind"] for each in yaml.safe_load_all(crds_yaml())] == ["LoadBalancer", "DpiSniffer"]
+    assert [each["spec"]["names"]["kind"] for each in yaml.safe_load_all(crds_yaml())] == [
+        "LoadBalancer",
+        "DpiSniffer",
+        "AddressPool",
+        "NodeState",
+        "ConfigSlice",
+        "RuleBundle",
+    ]
 
 
 def test_one_definition_can_be_printed_alone(run: Run) -> None:

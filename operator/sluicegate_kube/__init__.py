@@ -1,0 +1,1 @@
+"""What operator and agent share of Kubernetes: reflectors, work queues, writing, elections. On ``kubernetes.aio``."""

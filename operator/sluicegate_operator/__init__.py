@@ -1,0 +1,1 @@
+"""The operator: resources in, configuration for the nodes out, status back."""
